@@ -1,0 +1,85 @@
+"""The shape of an AuraEquiVAE: one frozen value from which every layer follows."""
+
+import dataclasses
+import json
+
+from aura_jax.errors import ConfigError
+
+NORM_GROUPS = 32
+HEAD_DIM = 64
+FLIPPED_CHANNELS = 4  # the last four latent channels carry the signs of the flips
+
+
+@dataclasses.dataclass(frozen=True)
+class AuraConfig:
+    """Sizes of the encoder and decoder; the defaults are the published model's.
+
+    Attributes:
+        ch: channels of the first level.
+        ch_mult: channels of each level as multiples of `ch`; every level but the last halves the
+            image, so four levels make an f8 autoencoder.
+        num_res_blocks: residual blocks of each encoder level (a decoder level has one more).
+        z_channels: channels of the latent; the last four change sign under flips.
+        in_channels: channels of the encoder's input.
+        out_channels: channels of the decoder's output.
+
+    Raises:
+        ConfigError: if a value is not a positive integer, a width does not split into 32 norm
+            groups, the last width not into heads of 64, or the latent has under 4 channels.
+    """
+
+    ch: int = 256
+    ch_mult: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 2
+    z_channels: int = 16
+    in_channels: int = 3
+    out_channels: int = 3
+
+    def __post_init__(self) -> None:
+        if isinstance(self.ch_mult, list):  # as JSON has it; a tuple keeps the config hashable
+            object.__setattr__(self, "ch_mult", tuple(self.ch_mult))
+        self._check_types()
+        for width in (self.ch, *self.widths):
+            if width % NORM_GROUPS:
+                raise ConfigError(f"width {width} is not a multiple of {NORM_GROUPS}: {self}")
+        if self.widths[-1] % HEAD_DIM:
+            raise ConfigError(
+                f"last width {self.widths[-1]} is not a multiple of {HEAD_DIM}: {self}"
+            )
+        if self.z_channels < FLIPPED_CHANNELS:
+            raise ConfigError(f"z_channels={self.z_channels}: the flips need at least 4 channels")
+
+    def _check_types(self) -> None:
+        if not isinstance(self.ch_mult, tuple) or not self.ch_mult:
+            raise ConfigError(f"ch_mult={self.ch_mult!r}: expected a tuple such as (1, 2, 4, 4)")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            for number in value if field.name == "ch_mult" else (value,):
+                if type(number) is not int or number < 1:
+                    raise ConfigError(f"{field.name}={value!r}: expected positive integers")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level, from the image to the latent."""
+        return tuple(self.ch * mult for mult in self.ch_mult)
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels of the image a side of one latent pixel: 8 for the published model."""
+        return 2 ** (len(self.ch_mult) - 1)
+
+    def to_json(self) -> str:
+        """The config as a JSON object, as it stands in a checkpoint's metadata."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "AuraConfig":
+        """The config of a JSON object; fields left out take their defaults.
+
+        Raises:
+            ConfigError: if the text is not such an object.
+        """
+        try:
+            return cls(**json.loads(text))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigError(f"not a config: {text[:200]!r} ({error})") from None

@@ -1,0 +1,21 @@
+"""The errors a user can cause. Each message names the thing and says what to do."""
+
+
+class AuraError(ValueError):
+    """Base of every error that aura_jax raises for an input it cannot use."""
+
+
+class ConfigError(AuraError):
+    """A configuration that no AuraEquiVAE can have."""
+
+
+class ArrayError(AuraError):
+    """An array of the wrong layout, shape, type or range."""
+
+
+class CheckpointError(AuraError):
+    """A checkpoint that cannot be found, read or written as it should be."""
+
+
+class ImageError(AuraError):
+    """A file that cannot be read as a photograph, or a crop outside of it."""

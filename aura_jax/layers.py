@@ -1,0 +1,136 @@
+"""The blocks of the autoencoder, in NHWC. Attribute names are the PyTorch reference's."""
+
+from typing import TypedDict, Unpack
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32
+
+from aura_jax.config import HEAD_DIM, NORM_GROUPS
+
+NORM_EPSILON = 1e-6
+LOGITS_BYTES = 2**29  # attention logits above this are computed in chunks of queries
+
+
+class LayerOptions(TypedDict):
+    """What every layer is built with: compute dtype, stored dtype, and keys for the init."""
+
+    dtype: DTypeLike
+    param_dtype: DTypeLike
+    rngs: nnx.Rngs
+
+
+def conv3x3(cin: int, cout: int, **options: Unpack[LayerOptions]) -> nnx.Conv:
+    """A 3×3 convolution of stride 1 that keeps the size: one zero pixel on every side."""
+    return nnx.Conv(cin, cout, (3, 3), padding=((1, 1), (1, 1)), **options)
+
+
+def conv1x1(cin: int, cout: int, *, use_bias: bool, **options: Unpack[LayerOptions]) -> nnx.Conv:
+    """A 1×1 convolution: a linear map of each pixel's channels."""
+    return nnx.Conv(cin, cout, (1, 1), use_bias=use_bias, **options)
+
+
+class GroupNorm(nnx.Module):
+    """Normalisation over pixels and the channels of each of 32 groups, then scale and bias.
+
+    Takes any float type and gives float32, so that the activation is still exact and the next
+    convolution's cast is the only rounding. The variance is the true one, mean((x - mean)²):
+    E[x²] - E[x]² loses digits that parity needs.
+    """
+
+    def __init__(self, channels: int, *, dtype: DTypeLike, param_dtype: DTypeLike, rngs: nnx.Rngs):
+        del dtype  # the statistics need float32 whatever the convolutions compute in
+        self.scale = nnx.Param(nnx.initializers.ones(rngs.params(), (channels,), param_dtype))
+        self.bias = nnx.Param(nnx.initializers.zeros(rngs.params(), (channels,), param_dtype))
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float32[Array, "b h w c"]:
+        scale, bias = (
+            p[...].astype(jnp.float32)[None, None, None] for p in (self.scale, self.bias)
+        )
+        centred = x.astype(jnp.float32)
+        centred -= _group_mean(centred)
+        gain = scale * jax.lax.rsqrt(_group_mean(jnp.square(centred)) + NORM_EPSILON)
+        return centred * gain + bias
+
+
+def _group_mean(x: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
+    """Mean over pixels and over the channels of a group, repeated for each channel.
+
+    Pixels are summed per channel first: the large array is never reshaped.
+    """
+    groups = x.mean(axis=(1, 2)).reshape(x.shape[0], NORM_GROUPS, -1)
+    means = jnp.broadcast_to(groups.mean(axis=-1, keepdims=True), groups.shape)
+    return means.reshape(x.shape[0], 1, 1, x.shape[3])
+
+
+class ResnetBlock(nnx.Module):
+    """x + conv2(swish(norm2(conv1(swish(norm1(x)))))), with a 1×1 conv on x if widths differ."""
+
+    def __init__(self, cin: int, cout: int, **options: Unpack[LayerOptions]):
+        self.norm1 = GroupNorm(cin, **options)
+        self.conv1 = conv3x3(cin, cout, **options)
+        self.norm2 = GroupNorm(cout, **options)
+        self.conv2 = conv3x3(cout, cout, **options)
+        self.nin_shortcut = conv1x1(cin, cout, use_bias=True, **options) if cin != cout else None
+
+    def __call__(self, x: Float[Array, "b h w cin"]) -> Float[Array, "b h w cout"]:
+        h = self.conv1(nnx.swish(self.norm1(x)))
+        h = self.conv2(nnx.swish(self.norm2(h)))
+        return h + (x if self.nin_shortcut is None else self.nin_shortcut(x))
+
+
+class AttnBlock(nnx.Module):
+    """x + proj_out(attention(qkv(norm(x)))) over all pixels, in heads of 64 channels."""
+
+    def __init__(self, channels: int, **options: Unpack[LayerOptions]):
+        self.norm = GroupNorm(channels, **options)
+        self.qkv = conv1x1(channels, 3 * channels, use_bias=False, **options)
+        self.proj_out = conv1x1(channels, channels, use_bias=False, **options)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        b, h, w, c = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(b, h * w, 3, c // HEAD_DIM, HEAD_DIM)
+        out = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
+        return x + self.proj_out(out.reshape(b, h, w, c))
+
+
+def attention(
+    q: Float[Array, "b t n d"], k: Float[Array, "b t n d"], v: Float[Array, "b t n d"]
+) -> Float[Array, "b t n d"]:
+    """Exact softmax(q kᵀ / sqrt(d)) v per head, in memory that grows with tokens, not tokens².
+
+    Queries are independent of each other, so chunks of them give the same numbers.
+    """
+    b, tokens, heads, _ = q.shape
+    chunk = LOGITS_BYTES // (4 * b * heads * tokens)  # the logits are float32
+    if chunk >= tokens:
+        return jax.nn.dot_product_attention(q, k, v)
+
+    def attend(query: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        return jax.nn.dot_product_attention(query[:, None], k, v)[:, 0]
+
+    return jnp.moveaxis(jax.lax.map(attend, jnp.moveaxis(q, 1, 0), batch_size=max(chunk, 1)), 0, 1)
+
+
+class Downsample(nnx.Module):
+    """Halves the image with a 3×3 convolution of stride 2; n pixels become floor(n / 2)."""
+
+    def __init__(self, channels: int, **options: Unpack[LayerOptions]):
+        # Zeros to the right and below only: symmetric padding has the same shape and wrong pixels.
+        padding = ((0, 1), (0, 1))
+        self.conv = nnx.Conv(channels, channels, (3, 3), strides=2, padding=padding, **options)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
+        return self.conv(x)
+
+
+class Upsample(nnx.Module):
+    """Doubles the image: nearest neighbour, then a 3×3 convolution."""
+
+    def __init__(self, channels: int, **options: Unpack[LayerOptions]):
+        self.conv = conv3x3(channels, channels, **options)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
+        return self.conv(x.repeat(2, axis=1).repeat(2, axis=2))
