@@ -1,0 +1,119 @@
+"""The flips of images and latents: two actions of one group, Z2 × Z2.
+
+On images a flip reverses an axis. On latents it reverses the same axis and negates two channels:
+channels -4 and -3 for the horizontal flip, -2 and -1 for the vertical one. The model is trained so
+that decode(flip_latents(z)) ≈ flip_images(decode(z)).
+"""
+
+from types import ModuleType
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from aura_jax.config import FLIPPED_CHANNELS
+from aura_jax.errors import ArrayError
+
+HORIZONTAL_AXIS, HORIZONTAL_SIGNS = -2, slice(-4, -2)
+VERTICAL_AXIS, VERTICAL_SIGNS = -3, slice(-2, None)
+
+type AnyArray = Array | np.ndarray
+type Flag = bool | np.bool_ | AnyArray
+
+
+class Flips(NamedTuple):
+    """Which samples of a batch are flipped: two boolean arrays [B]."""
+
+    horizontal: Bool[Array, " b"]
+    vertical: Bool[Array, " b"]
+
+
+def flip_images[T: AnyArray](x: T, *, horizontal: Flag = False, vertical: Flag = False) -> T:
+    """Mirrors images left to right and top to bottom.
+
+    Args:
+        x: [..., H, W, C], a jax or numpy array of any type; numpy gives numpy.
+        horizontal: whether to reverse W: a bool, or one per sample as booleans whose shape is that
+            of the leading axes of `x`, [B] for a batch. Traced arrays are fine.
+        vertical: whether to reverse H, likewise.
+
+    Raises:
+        ArrayError: if `x` has under three axes, or a flag is not boolean or not of such a shape.
+    """
+    x = _flip(x, horizontal, HORIZONTAL_AXIS, None)
+    return _flip(x, vertical, VERTICAL_AXIS, None)
+
+
+def flip_latents[T: AnyArray](z: T, *, horizontal: Flag = False, vertical: Flag = False) -> T:
+    """Acts on latents as `flip_images` acts on images: reverses an axis and negates two channels.
+
+    Args:
+        z: [..., h, w, C] with C ≥ 4, a jax or numpy array; numpy gives numpy.
+        horizontal: whether to reverse w and negate channels -4 and -3; see `flip_images`.
+        vertical: whether to reverse h and negate channels -2 and -1.
+
+    Raises:
+        ArrayError: as `flip_images`, and if there are under four channels.
+    """
+    if z.ndim >= 1 and z.shape[-1] < FLIPPED_CHANNELS:
+        raise ArrayError(
+            f"latents of shape {z.shape}: expected at least 4 channels on the last axis"
+        )
+    z = _flip(z, horizontal, HORIZONTAL_AXIS, HORIZONTAL_SIGNS)
+    return _flip(z, vertical, VERTICAL_AXIS, VERTICAL_SIGNS)
+
+
+def random_flips(
+    key: Array, batch_size: int, *, p_horizontal: float = 0.5, p_vertical: float = 0.5
+) -> Flips:
+    """Draws independent flips per sample, to act on latents and on images alike.
+
+    Args:
+        key: a jax.random key.
+        batch_size: B.
+        p_horizontal: probability of a horizontal flip.
+        p_vertical: probability of a vertical flip.
+
+    Returns:
+        Flips(horizontal, vertical), boolean arrays [B].
+    """
+    horizontal, vertical = jax.random.split(key)
+    return Flips(
+        jax.random.bernoulli(horizontal, p_horizontal, (batch_size,)),
+        jax.random.bernoulli(vertical, p_vertical, (batch_size,)),
+    )
+
+
+def _flip[T: AnyArray](x: T, flag: Flag, axis: int, negated: slice | None) -> T:
+    if x.ndim < 3:
+        raise ArrayError(f"array of shape {x.shape}: expected [..., height, width, channels]")
+    if isinstance(flag, bool | np.bool_):
+        return _mirror(x, axis, negated) if flag else x
+    _check_flag(flag, x)
+    where = _namespace(x, flag).where
+    return where(
+        flag.reshape(flag.shape + (1,) * (x.ndim - flag.ndim)), _mirror(x, axis, negated), x
+    )
+
+
+def _mirror[T: AnyArray](x: T, axis: int, negated: slice | None) -> T:
+    numpy = _namespace(x)
+    x = numpy.flip(x, axis)
+    if negated is None:
+        return x
+    kept = np.ones((1,) * (x.ndim - 1) + x.shape[-1:], bool)
+    kept[..., negated] = False
+    return numpy.where(kept, x, -x)
+
+
+def _namespace(*arrays: AnyArray) -> ModuleType:
+    return np if all(isinstance(array, np.ndarray) for array in arrays) else jnp
+
+
+def _check_flag(flag: AnyArray, x: AnyArray) -> None:
+    if getattr(flag, "dtype", None) != np.bool_:
+        raise ArrayError(f"flip flag {flag!r}: expected a bool or an array of booleans")
+    if flag.ndim > x.ndim - 3 or flag.shape != x.shape[: flag.ndim]:
+        raise ArrayError(f"flip flags of shape {flag.shape} do not fit an array of shape {x.shape}")
