@@ -1,0 +1,28 @@
+"""AuraEquiVAE in JAX: an image autoencoder whose latents flip with the image."""
+
+from aura_jax.autoencoder import AuraEquiVAE
+from aura_jax.checkpoint import load, save
+from aura_jax.config import AuraConfig
+from aura_jax.errors import ArrayError, AuraError, CheckpointError, ConfigError, ImageError
+from aura_jax.inference import decode, encode
+from aura_jax.noise import perturb
+from aura_jax.symmetry import Flips, flip_images, flip_latents, random_flips
+
+__all__ = [
+    "ArrayError",
+    "AuraConfig",
+    "AuraEquiVAE",
+    "AuraError",
+    "CheckpointError",
+    "ConfigError",
+    "Flips",
+    "ImageError",
+    "decode",
+    "encode",
+    "flip_images",
+    "flip_latents",
+    "load",
+    "perturb",
+    "random_flips",
+    "save",
+]

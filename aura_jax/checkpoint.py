@@ -1,0 +1,113 @@
+"""Strict loading and saving: a model is built from a file that fits it exactly, or not at all."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from safetensors.numpy import save_file
+
+from aura_jax.autoencoder import AuraEquiVAE
+from aura_jax.config import AuraConfig
+from aura_jax.errors import AuraError
+from aura_jax.files import replacing
+from aura_jax.hub import find_checkpoint
+from aura_jax.layout import LAYOUTS, Layout, in_flax_layout, oihw, torch_name
+from aura_jax.storage import StoredCheckpoint, StoredTensor, open_safetensors
+from aura_jax.strict import blueprint, checked_config, dotted, parameters, raise_all
+
+# float64 is taken only with an explicit param_dtype: JAX would cut it down without a word.
+STORED_TYPES = {"BF16": jnp.bfloat16, "F16": jnp.float16, "F32": jnp.float32}
+
+
+def load(
+    path_or_repo_id: str | Path,
+    *,
+    config: AuraConfig | None = None,
+    dtype: DTypeLike | None = None,
+    param_dtype: DTypeLike | None = None,
+) -> AuraEquiVAE:
+    """Loads a checkpoint in PyTorch's or Flax's layout, told apart by its content.
+
+    Args:
+        path_or_repo_id: a safetensors file of any name, or a repository of the Hugging Face hub
+            such as "fal/AuraEquiVAE" ("owner/name/file" names one file in it).
+        config: the sizes that the file must have; by default they are read off its tensors.
+        dtype: the type to compute in; by default bfloat16 on GPU and TPU, float32 on CPU.
+        param_dtype: the type to keep parameters in; by default as stored.
+
+    Raises:
+        CheckpointError: if the file cannot be had or read, or its tensors are not exactly those
+            of an AuraEquiVAE; every missing, unexpected, misshaped or non-finite one is named.
+    """
+    stored = open_safetensors(find_checkpoint(path_or_repo_id))
+    return build(stored, config=config, dtype=dtype, param_dtype=param_dtype)
+
+
+def build(
+    stored: StoredCheckpoint,
+    *,
+    config: AuraConfig | None = None,
+    dtype: DTypeLike | None = None,
+    param_dtype: DTypeLike | None = None,
+) -> AuraEquiVAE:
+    """The model of an opened checkpoint; arguments and errors as for `load`."""
+    tensors = in_flax_layout(stored)
+    config = checked_config(stored, tensors, config)
+    param_type = _param_type(stored.source, tensors, param_dtype)
+    graph, state = blueprint(config, jnp.dtype(dtype or _default_dtype()), param_type)
+    broken, filled = [], []
+    for path, _ in nnx.to_flat_state(state):
+        array = tensors[dotted(path)].read()
+        if param_dtype is not None:
+            with np.errstate(over="ignore"):  # what overflows is infinite, and named below
+                array = array.astype(param_type)
+        if not np.isfinite(array).all():
+            broken.append(f"not finite: {dotted(path)} has NaN or infinite values")
+        filled.append((path, nnx.Param(jnp.asarray(array))))
+    raise_all(stored.source, broken)
+    return nnx.merge(graph, nnx.from_flat_state(filled))
+
+
+def save(vae: AuraEquiVAE, path: str | Path, *, layout: Layout = "flax") -> None:
+    """Writes a model as safetensors, with its config in the metadata; replaces the file whole.
+
+    Args:
+        vae: the model; parameters are written in the type they have.
+        path: the file to write.
+        layout: "flax" (kernel, scale; HWIO) or "torch" (weight; OIHW; the reference's names).
+
+    Raises:
+        AuraError: if the layout is unknown or the file cannot be written.
+    """
+    if layout not in LAYOUTS:
+        raise AuraError(f"layout {layout!r}: expected one of {', '.join(LAYOUTS)}")
+    params = parameters(nnx.state(vae))
+    arrays = {name: np.asarray(param[...]) for name, param in params.items()}
+    if layout == "torch":
+        arrays = {torch_name(name): oihw(array) for name, array in arrays.items()}
+    metadata = {"format": "pt" if layout == "torch" else "flax", "config": vae.config.to_json()}
+    with replacing(path) as temporary:
+        save_file(arrays, temporary, metadata)
+
+
+def _param_type(
+    source: str, tensors: Mapping[str, StoredTensor], param_dtype: DTypeLike | None
+) -> np.dtype:
+    """The type to keep parameters in; of a file that mixes types, the one that holds them all."""
+    if param_dtype is not None:
+        return jnp.dtype(param_dtype)
+    odd = [
+        f"type: {name} is {tensor.dtype}, expected {', '.join(STORED_TYPES)}"
+        for name, tensor in sorted(tensors.items())
+        if tensor.dtype not in STORED_TYPES
+    ]
+    raise_all(source, odd)
+    return jnp.result_type(*(STORED_TYPES[tensor.dtype] for tensor in tensors.values()))
+
+
+def _default_dtype() -> DTypeLike:
+    return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16

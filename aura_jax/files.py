@@ -1,0 +1,64 @@
+"""Writing a file whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aura_jax.errors import AuraError
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Refuses an output path that is taken, before any work is done for it.
+
+    Raises:
+        AuraError: if the path is a folder, lies in a missing one, or exists without `overwrite`.
+    """
+    if path.is_dir():
+        raise AuraError(f"{path}: is a folder, give a file name")
+    if not path.absolute().parent.is_dir():
+        raise AuraError(f"{path}: the folder {path.absolute().parent} does not exist")
+    if path.exists() and not overwrite:
+        raise AuraError(f"{path}: exists already; give another name or --overwrite")
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`, which takes its name once the block has ended.
+
+    If the block raises, the temporary file is removed and `path` stays as it was.
+
+    Raises:
+        AuraError: if the file cannot be written, with the system's reason.
+    """
+    path = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise AuraError(f"{path}: cannot be written ({error.strerror})") from None
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only the owner reads
+        _sync(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise AuraError(f"{path}: cannot be written ({error.strerror or error})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,54 @@
+"""From what a user names to a file on disk: a path, or a repository of the Hugging Face hub."""
+
+import re
+from pathlib import Path
+
+from aura_jax.errors import CheckpointError
+
+REPO_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>.+))?")
+CHECKPOINT_ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt")
+PUBLISHED_FILES = {"fal/AuraEquiVAE": "vae_epoch_3_step_49501_bf16.pt"}
+
+
+def find_checkpoint(path_or_repo_id: str | Path) -> Path:
+    """The local file of a checkpoint, fetched from the hub (and kept in its cache) if need be.
+
+    Args:
+        path_or_repo_id: a path; or "owner/name", a repository with one checkpoint file; or
+            "owner/name/file" for one of several.
+
+    Raises:
+        CheckpointError: if there is no such file, or it cannot be fetched.
+    """
+    path = Path(path_or_repo_id)
+    if path.exists():
+        return path
+    match = REPO_ID.fullmatch(str(path_or_repo_id))
+    if match is None or (match["file"] is None and path.suffix in CHECKPOINT_ENDINGS):
+        raise CheckpointError(f"{path}: no such file")
+    return _fetch(match["repo"], match["file"])
+
+
+def _fetch(repo: str, file: str | None) -> Path:
+    # Imported here: it takes a quarter of a second, and most checkpoints are local.
+    from huggingface_hub import hf_hub_download
+
+    name = f"{repo}/{file}" if file else repo
+    try:
+        return Path(hf_hub_download(repo, file or PUBLISHED_FILES.get(repo) or _only_file(repo)))
+    except CheckpointError:
+        raise
+    except Exception as error:  # the client's HTTP library, and so its errors, vary by version
+        raise CheckpointError(
+            f"{name}: no such file here, and not to be had from the Hugging Face hub ({error})"
+        ) from None
+
+
+def _only_file(repo: str) -> str:
+    from huggingface_hub import list_repo_files
+
+    files = [name for name in list_repo_files(repo) if name.endswith(CHECKPOINT_ENDINGS)]
+    if len(files) != 1:
+        choices = ", ".join(files) or "no checkpoint"
+        raise CheckpointError(f"{repo}: holds {choices}; name one file, as {repo}/FILE")
+    return files[0]
