@@ -1,0 +1,45 @@
+"""What the commands share: the terminal, progress bars, and errors without tracebacks."""
+
+import sys
+
+import jax
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from aura_jax.errors import AuraError
+
+console = Console()
+messages = Console(stderr=True)
+
+
+def run(app: typer.Typer) -> None:
+    """Runs a command; what a user can mend is one line on stderr and exit status 1."""
+    try:
+        app()
+    except AuraError as error:
+        messages.print(
+            f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True
+        )
+        sys.exit(1)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        messages.print("error: out of memory; take a smaller picture or a --size", style="red")
+        sys.exit(1)
+
+
+def progress() -> Progress:
+    """A progress bar on stderr, so that stdout holds results only; it vanishes when done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeElapsedColumn(), console=messages, transient=True)
+
+
+def readable_bytes(count: int) -> str:
+    """1234567 as 1.2 MB (powers of 1000)."""
+    size, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

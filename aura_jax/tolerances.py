@@ -1,0 +1,26 @@
+"""Every tolerance that tests and checks hold the port to, with its reason.
+
+Errors are relative in the L2 norm, ‖x - reference‖ / ‖reference‖, against a float64 run of the
+reference on the same weights.
+"""
+
+# PyTorch's own float32 is 0.9-1.4e-6 away from float64 (summation order); a wrong padding, epsilon
+# or head order is 1e-3 or more. Matrix precision must be "highest": TF32 alone costs 1e-3.
+FP32_PARITY = 3e-6
+
+# On the same vectors our float32 may be at most this many times as far off as PyTorch's.
+FP32_AGAINST_TORCH = 2.0
+
+# bfloat16 keeps 8 bits, so errors of 1-2e-2 are its nature: the yardstick is PyTorch's own error.
+BF16_AGAINST_TORCH = 1.2
+
+# A stage of so small an error is not judged by that ratio: it is a rounding or two (2⁻⁹ = 2e-3
+# each), and our convolutions round once more than PyTorch's, before the bias. Later stages, where
+# errors add up, do not show it.
+BF16_ROUNDINGS = 4e-3
+
+# A decoder with mirrored kernels commutes with flips up to the order of float32 sums (2.6e-6 seen).
+EQUIVARIANCE = 1e-5
+
+# Unmirrored random kernels do not commute at all (1.2 seen); a measure that cannot tell is broken.
+NOT_EQUIVARIANT = 0.1

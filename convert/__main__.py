@@ -1,0 +1,105 @@
+"""python -m convert SRC DST: a checkpoint from PyTorch's layout to Flax's, or back."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import jax.numpy as jnp
+import numpy as np
+import typer
+from jax.typing import DTypeLike
+from rich import box
+from rich.table import Table
+
+from aura_jax import AuraEquiVAE
+from aura_jax.checkpoint import build, save
+from aura_jax.console import console, messages, progress, readable_bytes, run
+from aura_jax.errors import AuraError
+from aura_jax.files import check_free, replacing
+from aura_jax.hub import find_checkpoint
+from aura_jax.layout import Layout
+from aura_jax.storage import StoredCheckpoint, StoredTensor, open_safetensors
+from aura_jax.summary import summarise
+from aura_jax.tolerances import BF16_AGAINST_TORCH, FP32_PARITY
+from convert.source import open_source
+
+DtypeName = Literal["bf16", "f32"]
+DTYPES: dict[DtypeName, DTypeLike] = {"bf16": jnp.bfloat16, "f32": jnp.float32}
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def convert(
+    src: Annotated[str, typer.Argument(help="A checkpoint file or a Hugging Face hub id.")],
+    dst: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+    layout: Annotated[Layout, typer.Option(help="Names and axes to write.")] = "flax",
+    dtype: Annotated[
+        Literal["bf16", "f32"] | None, typer.Option(help="Cast to; else as stored.")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare with PyTorch.")] = False,
+    allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Take pickles.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DST.")] = False,
+) -> None:
+    """Convert an AuraEquiVAE checkpoint between PyTorch's and Flax's layouts."""
+    check_free(dst, overwrite=overwrite)
+    path = find_checkpoint(src)
+    param_dtype = DTYPES[dtype] if dtype else None
+    vae = _read(path, param_dtype, allow_pickle=allow_pickle)
+    with replacing(dst) as temporary:
+        save(vae, temporary, layout=layout)
+        del vae  # the check below loads the file that was written
+        written = summarise(open_safetensors(temporary))
+        if verify:
+            _verify(open_source(path, allow_pickle=allow_pickle), temporary, param_dtype)
+    _say(f"wrote {dst} ({readable_bytes(dst.stat().st_size)}): {written}")
+
+
+def _read(path: Path, param_dtype: DTypeLike | None, *, allow_pickle: bool) -> AuraEquiVAE:
+    """Builds the model; the source is closed when this returns, which frees its memory."""
+    source = open_source(path, allow_pickle=allow_pickle)
+    _say(f"read {path} ({readable_bytes(path.stat().st_size)}): {summarise(source)}")
+    with progress() as bar:
+        task = bar.add_task("convert", total=len(source.tensors))
+
+        def counted(tensor: StoredTensor) -> StoredTensor:
+            def read() -> np.ndarray:
+                bar.advance(task)
+                return tensor.read()
+
+            return dataclasses.replace(tensor, read=read)
+
+        tensors = {name: counted(tensor) for name, tensor in source.tensors.items()}
+        return build(dataclasses.replace(source, tensors=tensors), param_dtype=param_dtype)
+
+
+def _verify(source: StoredCheckpoint, converted: Path, param_dtype: DTypeLike | None) -> None:
+    """Prints the errors of every stage.
+
+    Raises:
+        AuraError: if any is over its tolerance, with the first such stage.
+    """
+    from convert.parity import verify  # needs torch, which conversion alone does not
+
+    with messages.status("running the PyTorch twin and the Flax model"):
+        errors = verify(source, converted, param_dtype)
+    columns = ("stage", "fp32", "torch fp32", "bf16", "torch bf16", "")
+    table = Table(*columns, title="relative L2 error against float64", box=box.SIMPLE)
+    for error in errors:
+        measured = (error.fp32, error.torch_fp32, error.bf16, error.torch_bf16)
+        verdict = "ok" if error.passes else "over"
+        table.add_row(error.stage, *(f"{value:.2e}" for value in measured), verdict)
+    console.print(table)
+    over = [error.stage for error in errors if not error.passes]
+    limits = f"fp32 ≤ {FP32_PARITY:.0e}, bf16 ≤ {BF16_AGAINST_TORCH} × PyTorch's own"
+    if over:
+        raise AuraError(f"{over[0]} is the first of {len(over)} stages over tolerance ({limits})")
+    _say(f"all {len(errors)} stages within tolerance ({limits})")
+
+
+def _say(line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run(app)

@@ -1,0 +1,141 @@
+"""Stage by stage: the Flax model and its PyTorch twin, both held against the twin in float64."""
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from aura_jax import AuraConfig, AuraEquiVAE, load
+from aura_jax.autoencoder import Chain
+from aura_jax.layout import in_flax_layout, oihw, torch_name
+from aura_jax.storage import StoredCheckpoint
+from aura_jax.tolerances import BF16_AGAINST_TORCH, BF16_ROUNDINGS, FP32_PARITY
+from convert.torch_reference import TorchAuraEquiVAE, outputs_of
+
+type Part = Literal["encoder", "decoder"]
+type Outputs = Mapping[str, np.ndarray]  # of each stage, NHWC
+
+SEED = 0
+BATCH, HEIGHT, WIDTH = 2, 6, 4  # in latent pixels; unequal, so that swapped axes show
+
+
+@dataclasses.dataclass(frozen=True)
+class StageError:
+    """Relative L2 errors of one stage's output, accumulated from the network's input on."""
+
+    stage: str
+    fp32: float
+    torch_fp32: float
+    bf16: float
+    torch_bf16: float
+
+    @property
+    def passes(self) -> bool:
+        """Whether both types are within the port's tolerances; NaN is not."""
+        bf16_limit = max(BF16_ROUNDINGS, BF16_AGAINST_TORCH * self.torch_bf16)
+        return self.fp32 <= FP32_PARITY and self.bf16 <= bf16_limit
+
+
+def verify(
+    source: StoredCheckpoint, converted: Path, param_dtype: DTypeLike | None = None
+) -> list[StageError]:
+    """Runs a converted checkpoint and the twin of its source on the same seeded images.
+
+    Args:
+        source: the checkpoint as it was before the conversion.
+        converted: the file that was made of it.
+        param_dtype: the type that the conversion cast parameters to, if it did.
+
+    Returns:
+        The errors of every stage in the order they run.
+    """
+    fp32, bf16 = (load(converted, dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16))
+    twin = torch_twin(source, fp32.config, param_dtype)
+    rounded = copy.deepcopy(twin).bfloat16()
+    images = seeded_images(fp32.config)
+    with torch.inference_mode():
+        latents = twin.double().encode(nchw(images).double())
+    errors = []
+    inputs: dict[Part, np.ndarray] = {"encoder": images, "decoder": nhwc(latents.float())}
+    for part, x in inputs.items():
+        exact = torch_outputs(twin.double(), part, x)
+        runs = (
+            flax_outputs(fp32, part, x),
+            torch_outputs(twin.float(), part, x),
+            flax_outputs(bf16, part, x),
+            torch_outputs(rounded, part, x),
+        )
+        for stage, output in exact.items():
+            measured = (relative_error(run[stage], output) for run in runs)
+            errors.append(StageError(f"{part}.{stage}", *measured))
+    return errors
+
+
+def relative_error(x: np.ndarray, reference: np.ndarray) -> float:
+    """‖x - reference‖ / ‖reference‖ in the L2 norm, computed in float64."""
+    exact = reference.astype(np.float64)
+    return float(np.linalg.norm(x.astype(np.float64) - exact) / np.linalg.norm(exact))
+
+
+def seeded_images(config: AuraConfig) -> np.ndarray:
+    """The same random images [B, H, W, C] in [-1, 1] in every run: blocks of colour with noise."""
+    rng = np.random.default_rng(SEED)
+    blocks = rng.uniform(-0.8, 0.8, (BATCH, HEIGHT, WIDTH, config.in_channels))
+    images = blocks.repeat(config.downsampling, axis=1).repeat(config.downsampling, axis=2)
+    return (images + rng.uniform(-0.2, 0.2, images.shape)).astype(np.float32)
+
+
+def torch_twin(
+    source: StoredCheckpoint, config: AuraConfig, param_dtype: DTypeLike | None = None
+) -> TorchAuraEquiVAE:
+    """The PyTorch model of a checkpoint, in float32, its weights first cast to `param_dtype`."""
+    state = {}
+    for name, tensor in in_flax_layout(source).items():
+        array = oihw(tensor.read())
+        rounded = array if param_dtype is None else array.astype(jnp.dtype(param_dtype))
+        state[torch_name(name)] = torch.from_numpy(rounded.astype(np.float32))
+    with torch.device("meta"):
+        twin = TorchAuraEquiVAE(config)
+    twin.load_state_dict(state, assign=True)
+    return twin.eval()
+
+
+def torch_outputs(twin: TorchAuraEquiVAE, part: Part, x: np.ndarray) -> Outputs:
+    """What each stage of the twin puts out for x [B, H, W, C], in the type of its weights."""
+    network = getattr(twin, part)
+    dtype = network.conv_in.weight.dtype
+    return {name: nhwc(y) for name, y in outputs_of(network, nchw(x).to(dtype)).items()}
+
+
+def flax_outputs(vae: AuraEquiVAE, part: Part, x: np.ndarray) -> Outputs:
+    """What each stage of the model puts out for x [B, H, W, C]; float32 means float32."""
+    with jax.default_matmul_precision("highest"):
+        outputs = _stage_outputs(getattr(vae, part), jnp.asarray(x))
+    return {name: np.asarray(y) for name, y in outputs.items()}
+
+
+def nchw(x: np.ndarray) -> torch.Tensor:
+    """[B, H, W, C] as a PyTorch tensor [B, C, H, W]."""
+    return torch.from_numpy(x).permute(0, 3, 1, 2)
+
+
+def nhwc(x: torch.Tensor) -> np.ndarray:
+    """A PyTorch tensor [B, C, H, W] as an array [B, H, W, C]; bfloat16 becomes float32."""
+    x = x.float() if x.dtype == torch.bfloat16 else x
+    return x.permute(0, 2, 3, 1).numpy()
+
+
+@jax.jit
+def _stage_outputs(network: Chain, x: Float[Array, "b h w c"]) -> dict[str, Array]:
+    outputs = {}
+    for name, stage in network.stages():
+        x = outputs[name] = stage(x)
+    return outputs
