@@ -1,0 +1,109 @@
+"""Photographs to model input and back: every mode, orientation and size."""
+
+import warnings
+from pathlib import Path
+
+import dm_pix
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from aura_jax.errors import ImageError
+from aura_jax.files import replacing
+
+type Pixels = Float[np.ndarray, "h w 3"]
+type Pixels8 = UInt8[np.ndarray, "h w 3"]
+
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def read_photo(path: str | Path) -> Pixels:
+    """Reads a picture upright, as RGB floats in [-1, 1].
+
+    Grayscale and palettes become RGB, transparency is laid on white, 16 bits keep their depth, and
+    of an animation the first frame is taken.
+
+    Returns:
+        [H, W, 3] float32, level / (levels / 2) - 1.
+
+    Raises:
+        ImageError: if the file is missing, not a picture, broken, or so large in pixels that it
+            looks like a decompression bomb (over 89 megapixels, Pillow's limit).
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return _levels(ImageOps.exif_transpose(image)) * np.float32(2) - np.float32(1)
+    except UnidentifiedImageError:
+        raise ImageError(f"{path}: not a picture in a format that Pillow reads") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: refused as a decompression bomb: {error}") from None
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, SyntaxError) as error:  # what Pillow's decoders raise for broken data
+        raise ImageError(f"{path}: cannot be read as a picture: {error}") from None
+
+
+def crop_photo(pixels: Pixels, size: int, offset: int | None = None) -> Pixels:
+    """The square of `size` pixels whose top left corner is `offset` pixels right and down.
+
+    Args:
+        pixels: [H, W, 3].
+        size: side of the square in pixels.
+        offset: distance of its corner from the left and the top edge; None centres the square.
+
+    Raises:
+        ImageError: if the square is empty or reaches out of the picture.
+    """
+    height, width = pixels.shape[:2]
+    top, left = ((height - size) // 2, (width - size) // 2) if offset is None else (offset, offset)
+    if size < 1 or min(top, left) < 0 or top + size > height or left + size > width:
+        at = "in the middle" if offset is None else f"at {offset},{offset}"
+        raise ImageError(f"a crop of {size}×{size} {at} does not fit a {width}×{height} picture")
+    return pixels[top : top + size, left : left + size]
+
+
+def pad_photo(pixels: Pixels, multiple: int) -> Pixels:
+    """Repeats the right and bottom edges until both sides are multiples of `multiple`.
+
+    Raises:
+        ImageError: if a side is shorter than `multiple`: there is next to nothing to encode.
+    """
+    height, width = pixels.shape[:2]
+    if min(height, width) < multiple:
+        raise ImageError(
+            f"a picture of {width}×{height}: each side needs {multiple} pixels or more"
+        )
+    return np.pad(pixels, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
+
+
+def to_8_bit(pixels: Float[np.ndarray, "h w 3"]) -> Pixels8:
+    """[-1, 1] to 0..255, clamped and rounded to the nearest level."""
+    levels = (pixels.astype(np.float32) + 1) * 127.5
+    return np.rint(levels.clip(0, 255)).astype(np.uint8)
+
+
+def write_photo(path: Path, pixels: Pixels8) -> None:
+    """Writes a picture in the format of the path's ending, whole or not at all."""
+    endings = Image.registered_extensions()
+    with replacing(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format=endings[path.suffix.lower()])
+
+
+def psnr(a: Pixels8, b: Pixels8) -> float:
+    """Peak signal-to-noise ratio of two 8-bit pictures, in decibels; infinite if they are equal."""
+    return float(dm_pix.psnr(a / np.float32(255), b / np.float32(255)))
+
+
+def _levels(image: Image.Image) -> Pixels:
+    """RGB in [0, 1]."""
+    if image.mode.startswith("I;16") or image.mode == "I":  # 16 bits, the latter in 32
+        gray = np.asarray(image).astype(np.float32) / 65535
+        return np.repeat(gray.clip(0, 1)[..., None], 3, axis=-1)
+    if image.mode == "F":
+        raise ValueError("floating point values, whose range is not known")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return np.asarray(image.convert("RGB")).astype(np.float32) / 255

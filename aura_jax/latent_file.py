@@ -1,0 +1,93 @@
+"""Latents of photographs in a safetensors file, with where the photograph lies in each."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from aura_jax.config import AuraConfig
+from aura_jax.errors import CheckpointError
+from aura_jax.files import replacing
+from aura_jax.storage import StoredTensor, open_safetensors
+from aura_jax.symmetry import flip_latents
+
+type Box = tuple[int, int, int, int]
+
+FLOATS = ("BF16", "F16", "F32")
+
+
+@dataclasses.dataclass(frozen=True)
+class Latent:
+    """The latent [h, w, C] of a photograph, and the photograph's box in the decoded picture.
+
+    The box is (left, top, right, bottom) in pixels; what is outside of it is padding.
+    """
+
+    values: np.ndarray
+    box: Box
+
+    def flipped(self, *, horizontal: bool, vertical: bool, scale: int) -> "Latent":
+        """The latent of the mirrored photograph; `scale` is pixels a side of a latent pixel."""
+        left, top, right, bottom = self.box
+        height, width = (scale * side for side in self.values.shape[:2])
+        if horizontal:
+            left, right = width - right, width - left
+        if vertical:
+            top, bottom = height - bottom, height - top
+        values = flip_latents(self.values, horizontal=horizontal, vertical=vertical)
+        return Latent(values, (left, top, right, bottom))
+
+    def cut(self, picture: np.ndarray) -> np.ndarray:
+        """The photograph out of the decoded picture [8h, 8w, 3]."""
+        left, top, right, bottom = self.box
+        return picture[top:bottom, left:right]
+
+
+def write_latents(path: Path, latents: Mapping[str, Latent], config: AuraConfig) -> None:
+    """Writes latents by name, with their boxes and the config of the model that made them."""
+    arrays = {name: np.ascontiguousarray(latent.values) for name, latent in latents.items()}
+    boxes = {name: latent.box for name, latent in latents.items()}
+    metadata = {"config": config.to_json(), "boxes": json.dumps(boxes)}
+    with replacing(path) as temporary:
+        save_file(arrays, temporary, metadata)
+
+
+def read_latents(path: Path) -> tuple[dict[str, Latent], AuraConfig]:
+    """The latents of a file by name, and the config of the model that made them.
+
+    Raises:
+        CheckpointError: if the file is not sound, or not one that `write_latents` wrote.
+    """
+    stored = open_safetensors(path)
+    try:
+        config = AuraConfig.from_json(stored.metadata["config"])
+        boxes = json.loads(stored.metadata["boxes"])
+        latents = {
+            name: Latent(_values(tensor, config), _box(boxes[name], tensor, config))
+            for name, tensor in stored.tensors.items()
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: not latents as `aura-jax encode` writes them ({error})"
+        ) from None
+    return latents, config
+
+
+def _values(tensor: StoredTensor, config: AuraConfig) -> np.ndarray:
+    if len(tensor.shape) != 3 or tensor.shape[2] != config.z_channels:
+        raise ValueError(f"shape {tensor.shape}, expected [height, width, {config.z_channels}]")
+    values = tensor.read()
+    if tensor.dtype not in FLOATS or not np.isfinite(values).all():
+        raise ValueError(f"{tensor.dtype} values, expected finite {', '.join(FLOATS)}")
+    return values
+
+
+def _box(box: list[int], tensor: StoredTensor, config: AuraConfig) -> Box:
+    left, top, right, bottom = map(int, box)
+    height, width = (config.downsampling * side for side in tensor.shape[:2])
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise ValueError(f"box {box} does not lie in a picture of {width}×{height}")
+    return left, top, right, bottom
