@@ -15,7 +15,7 @@ from aura_jax.config import AuraConfig
 from aura_jax.errors import AuraError
 from aura_jax.files import replacing
 from aura_jax.hub import find_checkpoint
-from aura_jax.layout import LAYOUTS, Layout, in_flax_layout, oihw, torch_name
+from aura_jax.layout import LAYOUTS, Layout, hwio, layout_of, oihw, torch_name, unwrapped
 from aura_jax.storage import StoredCheckpoint, StoredTensor, open_safetensors
 from aura_jax.strict import blueprint, checked_config, dotted, parameters, raise_all
 
@@ -55,20 +55,22 @@ def build(
     param_dtype: DTypeLike | None = None,
 ) -> AuraEquiVAE:
     """The model of an opened checkpoint; arguments and errors as for `load`."""
-    tensors = in_flax_layout(stored)
+    tensors = unwrapped(stored)
     config = checked_config(stored, tensors, config)
     param_type = _param_type(stored.source, tensors, param_dtype)
     graph, state = blueprint(config, jnp.dtype(dtype or _default_dtype()), param_type)
+    torch = layout_of(tensors) == "torch"
     broken, filled = [], []
     for path, _ in nnx.to_flat_state(state):
-        array = tensors[dotted(path)].read()
+        name = torch_name(dotted(path)) if torch else dotted(path)
+        array = tensors[name].read()
         if param_dtype is not None:
             with np.errstate(over="ignore"):  # what overflows is infinite, and named below
                 array = array.astype(param_type)
         if not np.isfinite(array).all():
-            broken.append(f"not finite: {dotted(path)} has NaN or infinite values")
-        filled.append((path, nnx.Param(jnp.asarray(array))))
-    raise_all(stored.source, broken)
+            broken.append(f"not finite: {name} has NaN or infinite values")
+        filled.append((path, nnx.Param(jnp.asarray(hwio(array) if torch else array))))
+    raise_all(stored.source, sorted(broken))
     return nnx.merge(graph, nnx.from_flat_state(filled))
 
 

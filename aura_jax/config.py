@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 
 from aura_jax.errors import ConfigError
 
@@ -29,14 +30,14 @@ class AuraConfig:
     """
 
     ch: int = 256
-    ch_mult: tuple[int, ...] = (1, 2, 4, 4)
+    ch_mult: Sequence[int] = (1, 2, 4, 4)
     num_res_blocks: int = 2
     z_channels: int = 16
     in_channels: int = 3
     out_channels: int = 3
 
     def __post_init__(self) -> None:
-        if isinstance(self.ch_mult, list):  # as JSON has it; a tuple keeps the config hashable
+        if isinstance(self.ch_mult, list):  # as JSON has it; kept as a tuple, which is hashable
             object.__setattr__(self, "ch_mult", tuple(self.ch_mult))
         self._check_types()
         for width in (self.ch, *self.widths):

@@ -11,12 +11,10 @@ from flax import nnx
 from aura_jax.autoencoder import AuraEquiVAE
 from aura_jax.config import AuraConfig
 from aura_jax.errors import CheckpointError, ConfigError
+from aura_jax.layout import Shape, layout_of, torch_name, torch_shape
 from aura_jax.storage import StoredCheckpoint, StoredTensor
 
-type Shapes = Mapping[str, tuple[int, ...]]
-
-CONV_IN, CONV_OUT = "encoder.conv_in.kernel", "encoder.conv_out.kernel"
-IMAGE_OUT = "decoder.conv_out.kernel"
+type Shapes = Mapping[str, Shape]
 
 
 @functools.lru_cache(maxsize=8)
@@ -44,16 +42,16 @@ def parameters(state: nnx.State) -> dict[str, nnx.Variable]:
 def checked_config(
     stored: StoredCheckpoint, tensors: Mapping[str, StoredTensor], given: AuraConfig | None
 ) -> AuraConfig:
-    """The config of a checkpoint whose tensors (in Flax's layout) are exactly those of a model.
+    """The config of a checkpoint whose tensors are exactly those of a model, in either layout.
 
     Args:
         stored: the checkpoint, for its name and metadata.
-        tensors: its tensors as `in_flax_layout` gives them.
+        tensors: its tensors, free of wrappers' prefixes.
         given: the config it must have, or None.
 
     Raises:
-        CheckpointError: that lists every missing, unexpected and misshaped tensor, and a config
-            given or in the metadata that the tensors contradict.
+        CheckpointError: that lists every missing, unexpected and misshaped tensor as the file
+            spells it, and a config given or in the metadata that the tensors contradict.
     """
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     try:
@@ -69,7 +67,7 @@ def checked_config(
 
 
 def infer_config(shapes: Shapes) -> AuraConfig:
-    """The config that Flax names and shapes speak of.
+    """The config that names and shapes of either layout speak of.
 
     What no tensor tells stays at its default: the comparison with the config's own names and
     shapes then says what is missing.
@@ -77,16 +75,17 @@ def infer_config(shapes: Shapes) -> AuraConfig:
     Raises:
         ConfigError: if no model has such sizes.
     """
-    conv_in, conv_out, image_out = (_kernel(shapes, n) for n in (CONV_IN, CONV_OUT, IMAGE_OUT))
-    levels = list(_run(shapes, "encoder.down.{}.block.0.conv1.kernel"))
-    blocks = list(_run(shapes, "encoder.down.0.block.{}.conv1.kernel"))
+    conv_in, conv_out = (_channels(shapes, f"encoder.{end}") for end in ("conv_in", "conv_out"))
+    image_out = _channels(shapes, "decoder.conv_out")
+    levels = list(_run(shapes, "encoder.down.{}.block.0.conv1"))
+    blocks = list(_run(shapes, "encoder.down.0.block.{}.conv1"))
     told = {
-        "ch": conv_in and conv_in[3],
-        "ch_mult": conv_in and tuple(level[3] // conv_in[3] for level in levels),
+        "ch": conv_in and conv_in[1],
+        "ch_mult": conv_in and tuple(level[1] // conv_in[1] for level in levels),
         "num_res_blocks": len(blocks),
-        "z_channels": conv_out and conv_out[3],
-        "in_channels": conv_in and conv_in[2],
-        "out_channels": image_out and image_out[3],
+        "z_channels": conv_out and conv_out[1],
+        "in_channels": conv_in and conv_in[0],
+        "out_channels": image_out and image_out[1],
     }
     return AuraConfig(**{field: value for field, value in told.items() if value})
 
@@ -98,16 +97,21 @@ def raise_all(source: str, problems: list[str]) -> None:
         raise CheckpointError(f"{source}: not a usable AuraEquiVAE checkpoint\n  {lines}")
 
 
-def _kernel(shapes: Shapes, name: str) -> tuple[int, ...] | None:
-    shape = shapes.get(name, ())
-    return shape if len(shape) == 4 and min(shape) > 0 else None
+def _channels(shapes: Shapes, conv: str) -> tuple[int, int] | None:
+    """Input and output channels of a convolution; None if it is missing or no convolution."""
+    kernel, weight = shapes.get(f"{conv}.kernel", ()), shapes.get(f"{conv}.weight", ())
+    if len(kernel) == 4 and min(kernel) > 0:
+        return kernel[2], kernel[3]
+    if len(weight) == 4 and min(weight) > 0:
+        return weight[1], weight[0]
+    return None
 
 
-def _run(shapes: Shapes, pattern: str) -> Iterator[tuple[int, ...]]:
-    """Kernel shapes of pattern.format(0), pattern.format(1), … up to the first that is missing."""
+def _run(shapes: Shapes, pattern: str) -> Iterator[tuple[int, int]]:
+    """Channels of pattern.format(0), pattern.format(1), … up to the first that is missing."""
     index = 0
-    while (shape := _kernel(shapes, pattern.format(index))) is not None:
-        yield shape
+    while (channels := _channels(shapes, pattern.format(index))) is not None:
+        yield channels
         index += 1
 
 
@@ -123,6 +127,8 @@ def _contradictions(
 def _misfits(config: AuraConfig, shapes: Shapes) -> Iterator[str]:
     _, state = blueprint(config, jnp.dtype(jnp.float32), jnp.dtype(jnp.float32))
     expected = {name: tuple(param.shape) for name, param in parameters(state).items()}
+    if layout_of(shapes) == "torch":
+        expected = {torch_name(name): torch_shape(shape) for name, shape in expected.items()}
     for name in expected.keys() - shapes.keys():
         yield f"missing: {name} {expected[name]}"
     for name in shapes.keys() - expected.keys():

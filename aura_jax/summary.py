@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from aura_jax.config import AuraConfig
-from aura_jax.layout import Layout, in_flax_layout, layout_of
+from aura_jax.layout import Layout, layout_of, unwrapped
 from aura_jax.storage import StoredCheckpoint
 from aura_jax.strict import checked_config
 
@@ -31,9 +31,9 @@ def summarise(stored: StoredCheckpoint) -> Summary:
     Raises:
         CheckpointError: if these are not exactly those of an AuraEquiVAE.
     """
-    tensors = in_flax_layout(stored)
+    tensors = unwrapped(stored)
     return Summary(
-        layout=layout_of(stored.tensors),
+        layout=layout_of(tensors),
         config=checked_config(stored, tensors, None),
         tensors=len(tensors),
         parameters=sum(math.prod(tensor.shape) for tensor in tensors.values()),

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from aura_jax import AuraConfig, AuraEquiVAE, load
 from aura_jax.autoencoder import Chain
-from aura_jax.layout import in_flax_layout, oihw, torch_name
+from aura_jax.layout import layout_of, oihw, torch_name, unwrapped
 from aura_jax.storage import StoredCheckpoint
 from aura_jax.tolerances import BF16_AGAINST_TORCH, BF16_ROUNDINGS, FP32_PARITY
 from convert.torch_reference import TorchAuraEquiVAE, outputs_of
@@ -97,9 +97,10 @@ def torch_twin(
     source: StoredCheckpoint, config: AuraConfig, param_dtype: DTypeLike | None = None
 ) -> TorchAuraEquiVAE:
     """The PyTorch model of a checkpoint, in float32, its weights first cast to `param_dtype`."""
-    state = {}
-    for name, tensor in in_flax_layout(source).items():
-        array = oihw(tensor.read())
+    tensors, state = unwrapped(source), {}
+    flax = layout_of(tensors) == "flax"
+    for name, tensor in tensors.items():
+        array = oihw(tensor.read()) if flax else tensor.read()
         rounded = array if param_dtype is None else array.astype(jnp.dtype(param_dtype))
         state[torch_name(name)] = torch.from_numpy(rounded.astype(np.float32))
     with torch.device("meta"):

@@ -1,0 +1,45 @@
+"""Strict JAX for every test, and the golden vectors of the reference."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import aura_jax
+from aura_jax import AuraConfig, AuraEquiVAE
+
+jax.config.update("jax_default_matmul_precision", "highest")  # no TF32 in disguise
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+DATA = Path(__file__).parent / "data"
+GOLDEN_WEIGHTS = DATA / "small_bf16.pt"
+GOLDEN_CONFIG = AuraConfig(ch=32, ch_mult=(1, 1, 2, 4), num_res_blocks=1)
+TINY_CONFIG = AuraConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1)
+
+type Golden = Mapping[str, np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def golden() -> Golden:
+    """Inputs and outputs of the reference, NHWC; see tests/data/README.md."""
+    import safetensors
+
+    with safetensors.safe_open(DATA / "small_io.safetensors", "np") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dict
+    return {name: array.transpose(0, 2, 3, 1) for name, array in arrays.items()}
+
+
+@pytest.fixture(scope="session")
+def golden_vae() -> AuraEquiVAE:
+    """The golden weights through the real loader, computing in float32."""
+    return aura_jax.load(GOLDEN_WEIGHTS, dtype=jnp.float32)
+
+
+@pytest.fixture(scope="session")
+def tiny_vae() -> AuraEquiVAE:
+    """A random model small enough to write, break and load many times; f2, bfloat16 parameters."""
+    return AuraEquiVAE(TINY_CONFIG, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))

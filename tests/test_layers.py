@@ -1,0 +1,76 @@
+"""Layers against formulas written out in float64, where the golden vectors do not reach."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from aura_jax import layers
+from aura_jax.config import HEAD_DIM, NORM_GROUPS
+from aura_jax.tolerances import FP32_PARITY
+from convert.parity import relative_error
+
+OPTIONS = layers.LayerOptions(dtype=jnp.float32, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
+
+
+def group_norm(x: np.ndarray, epsilon: float = 1e-6) -> np.ndarray:
+    b, h, w, c = x.shape
+    groups = x.astype(np.float64).reshape(b, h * w, NORM_GROUPS, c // NORM_GROUPS)
+    mean, var = (f(groups, axis=(1, 3), keepdims=True) for f in (np.mean, np.var))
+    return ((groups - mean) / np.sqrt(var + epsilon)).reshape(x.shape)
+
+
+@pytest.mark.parametrize("size", [2, 33, 256])
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+def test_group_norm_keeps_its_digits_far_from_zero(size: int, mean: float):
+    """The mean is known to 24 bits and no better; E[x²] - E[x]² would be 1e-3 off at 100."""
+    x = np.random.default_rng(size).normal(mean, 1, (2, size, size + 1, 64)).astype(np.float32)
+    ours = jax.jit(layers.GroupNorm(64, **OPTIONS).__call__)(x)
+    assert relative_error(np.asarray(ours), group_norm(x)) <= FP32_PARITY + mean * 2**-23
+
+
+def test_group_norm_of_a_constant_is_zero():
+    x = jnp.full((1, 4, 4, 32), 7.0)
+    np.testing.assert_array_equal(layers.GroupNorm(32, **OPTIONS)(x), jnp.zeros_like(x))
+
+
+def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    q, k, v = (x.astype(np.float64) for x in (q, k, v))
+    logits = np.einsum("btnd,bsnd->bnts", q, k) / np.sqrt(HEAD_DIM)
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.einsum("bnts,bsnd->btnd", weights / weights.sum(-1, keepdims=True), v)
+
+
+@pytest.mark.parametrize("queries", [1, 7, 50, 1000])
+def test_attention_in_chunks_is_exact(monkeypatch: pytest.MonkeyPatch, queries: int):
+    batch, tokens, heads = 2, 50, 3
+    monkeypatch.setattr(layers, "LOGITS_BYTES", queries * 4 * batch * heads * tokens)
+    x = np.random.default_rng(0).normal(size=(3, batch, tokens, heads, HEAD_DIM))
+    q, k, v = x.astype(np.float32)
+    ours = jax.jit(lambda q, k, v: layers.attention(q, k, v))(q, k, v)
+    assert relative_error(np.asarray(ours), attention(q, k, v)) <= FP32_PARITY
+
+
+def test_attention_never_holds_all_logits():
+    """At 1024² all logits are 17 GB; what is held are the float32 logits of a chunk, thrice."""
+    shape = jax.ShapeDtypeStruct((1, 128 * 128, 16, HEAD_DIM), jnp.bfloat16)
+    compiled = jax.jit(layers.attention).lower(shape, shape, shape).compile()
+    memory = compiled.memory_analysis()
+    assert memory is not None
+    assert memory.temp_size_in_bytes < 4 * layers.LOGITS_BYTES
+
+
+def test_downsample_pads_right_and_bottom_only():
+    down = layers.Downsample(32, **OPTIONS)
+    down.conv.kernel[...] = jnp.zeros((3, 3, 32, 32)).at[0, 0].set(jnp.eye(32))
+    for size in (4, 5):  # a kernel of one tap at its top left corner samples every second pixel
+        x = jax.random.normal(jax.random.key(0), (1, size, size, 32))
+        np.testing.assert_allclose(down(x), x[:, 0 : size - 1 : 2, 0 : size - 1 : 2], rtol=1e-6)
+
+
+def test_upsample_repeats_pixels():
+    up = layers.Upsample(32, **OPTIONS)
+    up.conv.kernel[...] = jnp.zeros((3, 3, 32, 32)).at[1, 1].set(jnp.eye(32))
+    x = jax.random.normal(jax.random.key(0), (1, 3, 2, 32))
+    np.testing.assert_allclose(up(x), jnp.kron(x, jnp.ones((1, 2, 2, 1))), rtol=1e-6)

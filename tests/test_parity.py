@@ -1,0 +1,116 @@
+"""The port against float64 vectors of the reference: whole, stage by stage and at borders."""
+
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import aura_jax
+from aura_jax import AuraEquiVAE, layers
+from aura_jax.autoencoder import LATENT_LIMIT
+from aura_jax.tolerances import BF16_AGAINST_TORCH, FP32_AGAINST_TORCH, FP32_PARITY
+from convert.parity import Part, flax_outputs, relative_error
+from tests.conftest import GOLDEN_WEIGHTS, Golden
+
+NETWORKS: dict[str, tuple[Part, str]] = {
+    "latents": ("encoder", "images"),
+    "decoded": ("decoder", "latents"),
+    "odd_latents": ("encoder", "odd_images"),
+    "odd_decoded": ("decoder", "odd_latents"),
+}
+
+
+def run(vae: AuraEquiVAE, golden: Golden, output: str) -> np.ndarray:
+    """The raw output of the network that makes this golden vector, from its golden input."""
+    part, source = NETWORKS[output]
+    x = golden[source]
+    x = x.clip(-LATENT_LIMIT, LATENT_LIMIT) if part == "decoder" else x
+    return flax_outputs(vae, part, x)["conv_out"]
+
+
+@pytest.mark.parametrize("output", NETWORKS)
+def test_fp32_matches_float64(golden_vae: AuraEquiVAE, golden: Golden, output: str):
+    error = relative_error(run(golden_vae, golden, output), golden[output])
+    assert error <= FP32_PARITY
+    if f"torch_f32.{output}" in golden:
+        theirs = relative_error(golden[f"torch_f32.{output}"], golden[output])
+        assert error <= FP32_AGAINST_TORCH * theirs
+
+
+@pytest.mark.parametrize("output", ["latents", "decoded"])
+def test_bf16_is_about_as_good_as_torch(golden: Golden, output: str):
+    vae = aura_jax.load(GOLDEN_WEIGHTS, dtype=jnp.bfloat16)
+    ours = run(vae, golden, output)
+    assert ours.dtype == jnp.bfloat16
+    theirs = relative_error(golden[f"torch_bf16.{output}"], golden[output])
+    assert relative_error(ours, golden[output]) <= BF16_AGAINST_TORCH * theirs
+
+
+def test_every_stage_matches_float64(golden_vae: AuraEquiVAE, golden: Golden):
+    latents = golden["latents"].clip(-LATENT_LIMIT, LATENT_LIMIT)
+    ours = {
+        f"encoder.{k}": v for k, v in flax_outputs(golden_vae, "encoder", golden["images"]).items()
+    }
+    ours |= {f"decoder.{k}": v for k, v in flax_outputs(golden_vae, "decoder", latents).items()}
+    taps = {name.removeprefix("tap."): x for name, x in golden.items() if name.startswith("tap.")}
+    errors = {name: relative_error(ours[name][:1], x) for name, x in taps.items()}
+    assert len(errors) == 24
+    assert {name: e for name, e in errors.items() if not e <= FP32_PARITY} == {}
+
+
+@pytest.mark.parametrize("output", NETWORKS)
+def test_border_pixels_match_on_their_own(golden_vae: AuraEquiVAE, golden: Golden, output: str):
+    """A symmetric downsample has the right shape and a wrong border that averages can hide."""
+    ours, exact = run(golden_vae, golden, output), golden[output]
+    for border in (np.s_[:, :1], np.s_[:, -1:], np.s_[:, :, :1], np.s_[:, :, -1:]):
+        assert relative_error(ours[border], exact[border]) <= 2 * FP32_PARITY
+
+
+def test_encode_clamps_and_decode_does_not(golden_vae: AuraEquiVAE, golden: Golden):
+    z = aura_jax.encode(golden_vae, 1.9 * golden["images"])
+    raw = flax_outputs(golden_vae, "encoder", 1.9 * golden["images"])["conv_out"]
+    np.testing.assert_array_equal(z, raw.clip(-8, 8))
+    x = aura_jax.decode(golden_vae, golden["latents"].clip(-8, 8))
+    np.testing.assert_array_equal(x, run(golden_vae, golden, "decoded"))
+    assert np.abs(x).max() > 1
+
+
+def symmetric_padding(monkeypatch: pytest.MonkeyPatch, vae: AuraEquiVAE) -> None:
+    for level in vae.encoder.down:
+        if level.downsample is not None:
+            monkeypatch.setattr(level.downsample.conv, "padding", ((1, 1), (1, 1)))
+
+
+def other_epsilon(monkeypatch: pytest.MonkeyPatch, vae: AuraEquiVAE) -> None:
+    monkeypatch.setattr(layers, "NORM_EPSILON", 1e-5)
+
+
+def heads_of_another_order(monkeypatch: pytest.MonkeyPatch, vae: AuraEquiVAE) -> None:
+    plain = layers.attention
+    monkeypatch.setattr(layers, "attention", lambda q, k, v: plain(k, q, v))
+
+
+def missing_swish(monkeypatch: pytest.MonkeyPatch, vae: AuraEquiVAE) -> None:
+    monkeypatch.setattr(layers.nnx, "swish", lambda x: x)
+
+
+@pytest.fixture
+def fresh_compilations() -> Iterator[None]:
+    """A compiled function does not notice that what it was traced from has been replaced."""
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+@pytest.mark.usefixtures("fresh_compilations")
+@pytest.mark.parametrize(
+    "defect", [symmetric_padding, other_epsilon, heads_of_another_order, missing_swish]
+)
+def test_the_measure_catches(
+    monkeypatch: pytest.MonkeyPatch, golden: Golden, defect: Callable[..., None]
+):
+    vae = aura_jax.load(GOLDEN_WEIGHTS, dtype=jnp.float32)
+    defect(monkeypatch, vae)
+    assert relative_error(run(vae, golden, "latents"), golden["latents"]) > 2 * FP32_PARITY
