@@ -45,9 +45,9 @@ def _fetch(repo: str, file: str | None) -> Path:
 
 
 def _only_file(repo: str) -> str:
-    from huggingface_hub import list_repo_files
+    from huggingface_hub import HfApi
 
-    files = [name for name in list_repo_files(repo) if name.endswith(CHECKPOINT_ENDINGS)]
+    files = [name for name in HfApi().list_repo_files(repo) if name.endswith(CHECKPOINT_ENDINGS)]
     if len(files) != 1:
         choices = ", ".join(files) or "no checkpoint"
         raise CheckpointError(f"{repo}: holds {choices}; name one file, as {repo}/FILE")

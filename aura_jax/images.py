@@ -11,8 +11,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from aura_jax.errors import ImageError
 from aura_jax.files import replacing
 
-type Pixels = Float[np.ndarray, "h w 3"]
-type Pixels8 = UInt8[np.ndarray, "h w 3"]
+type Pixels = Float[np.ndarray, "_ _ 3"]  # rows, columns, RGB
+type Pixels8 = UInt8[np.ndarray, "_ _ 3"]
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -78,7 +78,7 @@ def pad_photo(pixels: Pixels, multiple: int) -> Pixels:
     return np.pad(pixels, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
 
 
-def to_8_bit(pixels: Float[np.ndarray, "h w 3"]) -> Pixels8:
+def to_8_bit(pixels: Pixels) -> Pixels8:
     """[-1, 1] to 0..255, clamped and rounded to the nearest level."""
     levels = (pixels.astype(np.float32) + 1) * 127.5
     return np.rint(levels.clip(0, 255)).astype(np.uint8)

@@ -9,7 +9,7 @@ import numpy as np
 import typer
 from jax.typing import DTypeLike
 from rich import box
-from rich.table import Table
+from rich.table import Column, Table
 
 from aura_jax import AuraEquiVAE
 from aura_jax.checkpoint import build, save
@@ -83,8 +83,8 @@ def _verify(source: StoredCheckpoint, converted: Path, param_dtype: DTypeLike | 
 
     with messages.status("running the PyTorch twin and the Flax model"):
         errors = verify(source, converted, param_dtype)
-    columns = ("stage", "fp32", "torch fp32", "bf16", "torch bf16", "")
-    table = Table(*columns, title="relative L2 error against float64", box=box.SIMPLE)
+    columns = (Column("stage", min_width=24), "fp32", "torch fp32", "bf16", "torch bf16", "")
+    table = Table(*columns, padding=0, title="relative L2 error against float64", box=box.SIMPLE)
     for error in errors:
         measured = (error.fp32, error.torch_fp32, error.bf16, error.torch_bf16)
         verdict = "ok" if error.passes else "over"

@@ -15,7 +15,8 @@ from aura_jax import AuraConfig, AuraEquiVAE
 jax.config.update("jax_default_matmul_precision", "highest")  # no TF32 in disguise
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-DATA = Path(__file__).parent / "data"
+ROOT = Path(__file__).parent.parent
+DATA = ROOT / "tests" / "data"
 GOLDEN_WEIGHTS = DATA / "small_bf16.pt"
 GOLDEN_CONFIG = AuraConfig(ch=32, ch_mult=(1, 1, 2, 4), num_res_blocks=1)
 TINY_CONFIG = AuraConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1)

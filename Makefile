@@ -1,0 +1,36 @@
+# Everything runs in .venv, which is made on the first call; PYTHON is any Python from 3.12 on.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+
+UNTRAINED := untrained random weights: the parts fit together; what the model can do is not shown
+
+.PHONY: demo test check clean
+
+demo: .venv/runs
+	mkdir -p out
+	$(BIN)/python -m convert tests/data/small_bf16.pt out/small.safetensors --overwrite
+	$(BIN)/python examples/flip_a_photograph.py --weights out/small.safetensors \
+		--title "$(UNTRAINED)" --out out/demo.png
+
+test: .venv/tests
+	$(BIN)/python -m pytest -q
+
+check: .venv/tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+# The library alone; the demo needs no PyTorch.
+.venv/runs: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(PIP) .
+	touch $@
+
+# With PyTorch (about 5 GB), against which the tests hold the port.
+.venv/tests: .venv/runs
+	$(PIP) '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv out

@@ -1,0 +1,1 @@
+"""Measurements that are too large for tests: python -m benchmarks.NAME."""

@@ -1,0 +1,45 @@
+"""Free flips while training on latents: one draw acts on latents and on images, inside one jit.
+
+A linear map learns the colour of each 8 x 8 patch from its latent. The latents are encoded once;
+every step sees them under new flips, at the cost of reversing an axis and changing a few signs.
+"""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+import aura_jax
+from aura_jax.images import crop_photo, read_photo
+
+ROOT = Path(__file__).parent.parent
+STEPS, RATE, BATCH = 200, 0.03, 8
+
+vae = aura_jax.load(ROOT / "tests" / "data" / "small_bf16.pt")  # random weights: see tests/data
+photo = read_photo(ROOT / "examples" / "chelsea.jpg")
+images = jnp.stack([crop_photo(photo, 64, offset) for offset in range(0, 8 * BATCH, 8)])
+latents = aura_jax.encode(vae, images)
+
+
+@jax.jit
+def train_step(weights: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """One step of gradient descent on freshly flipped latents and images."""
+    horizontal, vertical = aura_jax.random_flips(key, BATCH)
+    z = aura_jax.flip_latents(latents, horizontal=horizontal, vertical=vertical)
+    x = aura_jax.flip_images(images, horizontal=horizontal, vertical=vertical)
+    colours = x.reshape(BATCH, 8, 8, 8, 8, 3).mean(axis=(2, 4))
+
+    def loss(weights: jax.Array) -> jax.Array:
+        return jnp.square(z @ weights - colours).mean()
+
+    value, gradient = jax.value_and_grad(loss)(weights)
+    return weights - RATE * gradient, value
+
+
+weights = jnp.zeros((16, 3))
+losses = []
+for key in jax.random.split(jax.random.key(0), STEPS):
+    weights, value = train_step(weights, key)
+    losses.append(float(value))
+print(f"mean squared error of the colours: {losses[0]:.3f} -> {losses[-1]:.3f}")
+assert losses[-1] < losses[0]

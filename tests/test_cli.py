@@ -1,0 +1,197 @@
+"""The command, run as a user runs it: what it writes, what it says, and how it refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import aura_jax
+from aura_jax import AuraError, cli
+from aura_jax.images import read_photo, to_8_bit
+from aura_jax.latent_file import read_latents
+from tests.conftest import GOLDEN_WEIGHTS, ROOT
+
+PHOTO = ROOT / "examples" / "chelsea.jpg"
+WEIGHTS = ["--weights", str(GOLDEN_WEIGHTS)]
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A corner of the photograph whose sides are not multiples of 8: 45 x 30."""
+    path = tmp_path / "corner.png"
+    with Image.open(PHOTO) as image:
+        image.crop((100, 60, 145, 90)).save(path)
+    return path
+
+
+def command(*words: str | Path) -> str:
+    """Runs the command in this process; raises what it raises, returns what it prints."""
+    result = CliRunner().invoke(cli.app, [str(word) for word in words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_encode_flip_decode(photo: Path, tmp_path: Path):
+    z, flipped, out = (tmp_path / name for name in ("z.st", "hv.st", "out"))
+    result = json.loads(command("encode", photo, "--out", z, *WEIGHTS, "--json"))
+    assert result == [{"name": "corner", "shape": [4, 6, 16], "dtype": "float32"}]
+    command("flip", z, "-h", "-v", "--out", flipped)
+    command("decode", flipped, "--out", out, *WEIGHTS)
+    with Image.open(out / "corner.png") as image:
+        picture = np.asarray(image)
+
+    vae = aura_jax.load(GOLDEN_WEIGHTS)
+    padded = np.pad(read_photo(photo), ((0, 2), (0, 3), (0, 0)), mode="edge")
+    latent = aura_jax.flip_latents(
+        aura_jax.encode(vae, padded[None]), horizontal=True, vertical=True
+    )
+    decoded = np.asarray(aura_jax.decode(vae, latent)[0])
+    np.testing.assert_array_equal(picture, to_8_bit(decoded[2:, 3:]))  # where the padding went
+
+
+def test_flipping_twice_gives_the_file_back(photo: Path, tmp_path: Path):
+    names = ("z.st", "h.st", "hh.st")
+    z, h, hh = (tmp_path / name for name in names)
+    command("encode", photo, "--out", z, *WEIGHTS)
+    command("flip", z, "-h", "--out", h)
+    command("flip", h, "--horizontal", "--out", hh)
+    assert hh.read_bytes() == z.read_bytes() != h.read_bytes()
+
+
+def test_reconstruct_writes_a_grid_and_numbers(photo: Path, tmp_path: Path):
+    out = tmp_path / "grid.png"
+    (result,) = json.loads(command("reconstruct", photo, "--out", out, *WEIGHTS, "--json"))
+    assert result["photo"] == str(photo)
+    assert result["size"] == [45, 30]
+    assert list(result["psnr_db"]) == ["none", "h", "v", "hv"]
+    assert all(3 < decibels < 30 for decibels in result["psnr_db"].values())
+    with Image.open(out) as grid:
+        assert grid.width > 5 * 45
+    text = command("reconstruct", photo, "--out", out, *WEIGHTS, "--overwrite")
+    assert (
+        f"corner.png, 45 x 30: reconstruction, {result['psnr_db']['none']:.2f} dB; h flip" in text
+    )
+
+
+def test_size_and_crop(photo: Path, tmp_path: Path):
+    z = tmp_path / "z.st"
+    command("encode", photo, "--out", z, *WEIGHTS, "--size", "16", "--crop", "8")
+    latents, config = read_latents(z)
+    vae = aura_jax.load(GOLDEN_WEIGHTS)
+    expected = aura_jax.encode(vae, read_photo(photo)[None, 8:24, 8:24])[0]
+    np.testing.assert_array_equal(latents["corner"].values, expected)
+    assert latents["corner"].box == (0, 0, 16, 16)
+    assert config == vae.config
+
+
+def test_several_photos_of_several_sizes(photo: Path, tmp_path: Path):
+    gray = tmp_path / "gray.png"
+    Image.new("L", (16, 24), 90).save(gray)
+    command("encode", photo, gray, "--out", tmp_path / "z.st", *WEIGHTS)
+    command("decode", tmp_path / "z.st", "--out", tmp_path / "both", *WEIGHTS)
+    sizes = {path.name: size_of(path) for path in (tmp_path / "both").iterdir()}
+    assert sizes == {"corner.png": (45, 30), "gray.png": (16, 24)}
+    with pytest.raises(AuraError, match="one picture for 2 latents; name a folder"):
+        command("decode", tmp_path / "z.st", "--out", tmp_path / "one.png", *WEIGHTS)
+
+
+def test_info_counts():
+    text = command("info", GOLDEN_WEIGHTS)
+    assert "5.6 MB" in text
+    assert "2,798,387 parameters in 168 tensors, BF16, torch layout" in text
+    result = json.loads(command("info", GOLDEN_WEIGHTS, "--json"))
+    assert result["parameters"] == 2_798_387
+    assert result["config"]["ch_mult"] == [1, 1, 2, 4]
+
+
+def test_output_that_exists_is_kept(photo: Path, tmp_path: Path):
+    z, out = tmp_path / "z.st", tmp_path / "out.png"
+    command("encode", photo, "--out", z, *WEIGHTS)
+    out.write_bytes(b"mine")
+    for words in (
+        ("encode", photo, "--out", z, *WEIGHTS),
+        ("flip", z, "-h", "--out", z),
+        ("decode", z, "--out", out, *WEIGHTS),
+        ("reconstruct", photo, "--out", out, *WEIGHTS),
+    ):
+        with pytest.raises(AuraError, match="exists already; give another name or --overwrite"):
+            command(*words)
+    assert out.read_bytes() == b"mine"
+    command("decode", z, "--out", out, *WEIGHTS, "--overwrite")
+    assert size_of(out) == (45, 30)
+
+
+def test_refusals_name_the_thing_and_write_nothing(photo: Path, tmp_path: Path):
+    z, small, text = tmp_path / "z.st", tmp_path / "small.png", tmp_path / "text.png"
+    Image.new("RGB", (40, 7)).save(small)
+    text.write_text("hello")
+    command("encode", photo, "--out", z, *WEIGHTS)
+    before = sorted(tmp_path.iterdir())
+    twin = photo.with_suffix(".webp")
+    out = ("--out", tmp_path / "new.st", *WEIGHTS)
+    for words, message in (
+        (("encode", text, *out), "text.png: not a picture"),
+        (("encode", tmp_path / "no.png", *out), "no.png: No such file"),
+        (("encode", small, *out), "40×7: each side needs 8 pixels"),
+        (("encode", photo, photo, *out), "of the same name: corner"),
+        (("encode", photo, twin, *out), "of the same name: corner"),
+        (("encode", photo, "--size", "99", *out), r"corner.png: a crop of 99×99 .* 45×30"),
+        (("encode", photo, "--crop", "9", *out), "--crop .* give its --size too"),
+        (("encode", photo, "--out", tmp_path / "no" / "z", *WEIGHTS), "folder .* does not exist"),
+        (("encode", photo, "--out", tmp_path / "z", "--weights", text), "text.png: is not a sound"),
+        (("reconstruct", photo, *out), r"new.st: expected a name that ends in .png"),
+        (("flip", z, "--out", tmp_path / "new.st"), "nothing to flip: give -h, -v or both"),
+        (("flip", GOLDEN_WEIGHTS, "-h", "--out", tmp_path / "new.st"), "not latents as"),
+        (("decode", text, "--out", tmp_path / "new", *WEIGHTS), "text.png: is not a sound"),
+        (("info", tmp_path / "no.pt"), "no.pt: no such file"),
+    ):
+        with pytest.raises(AuraError, match=message):
+            command(*words)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_latents_of_another_model_are_refused(photo: Path, tmp_path: Path, tiny_vae):
+    aura_jax.save(tiny_vae, tmp_path / "tiny")
+    command("encode", photo, "--out", tmp_path / "z.st", "--weights", tmp_path / "tiny")
+    with pytest.raises(AuraError, match=r"expected AuraConfig\(ch=32, ch_mult=\(1, 2\)"):
+        command("decode", tmp_path / "z.st", "--out", tmp_path / "out", *WEIGHTS)
+
+
+def test_a_mistake_is_one_line_and_no_traceback(tmp_path: Path):
+    words = ["info", str(tmp_path / "no such.pt")]
+    result = subprocess.run([script(), *words], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == f"error: {tmp_path / 'no such.pt'}: no such file\n"
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path):
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    words = ["reconstruct", str(pipe), "--out", str(tmp_path / "out.png"), *WEIGHTS]
+    process = subprocess.Popen([script(), *words], stderr=subprocess.PIPE)
+    with process, pipe.open("wb"):  # opens once the command has come to reading the photograph
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate()[1].decode()
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def script() -> str:
+    """The installed console command."""
+    return os.fspath(Path(sys.executable).parent / "aura-jax")

@@ -1,0 +1,179 @@
+"""python -m convert: what it writes, what it proves, and what it refuses."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+import aura_jax
+from aura_jax import AuraConfig, AuraError, CheckpointError
+from aura_jax.tolerances import FP32_PARITY
+from convert.__main__ import app
+from convert.parity import relative_error, verify
+from convert.source import open_source
+from convert.torch_reference import TorchAuraEquiVAE
+from tests.conftest import GOLDEN_WEIGHTS, ROOT, Golden
+
+
+def convert(*words: str | Path) -> str:
+    """Runs the command in this process; raises what it raises, returns what it prints."""
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_twin_is_the_reference(golden: Golden):
+    """Our own PyTorch model in float64 gives the golden vectors to their float32 rounding."""
+    twin = TorchAuraEquiVAE(AuraConfig(32, (1, 1, 2, 4), 1))
+    twin.load_state_dict(load_file(GOLDEN_WEIGHTS))
+    twin.double()
+    for source, target, network in (
+        ("images", "latents", twin.encoder),
+        ("odd_images", "odd_latents", twin.encoder),
+        ("latents", "decoded", lambda z: twin.decode(z.clamp(-8, 8))),
+    ):
+        x = torch.from_numpy(golden[source]).permute(0, 3, 1, 2).double()
+        with torch.inference_mode():
+            y = network(x).permute(0, 2, 3, 1).numpy()
+        assert relative_error(y, golden[target]) < 1e-7
+
+
+def test_the_twin_has_the_published_tensors():
+    with torch.device("meta"):
+        state = TorchAuraEquiVAE(AuraConfig()).state_dict()
+    assert len(state) == 232
+    assert sum(tensor.numel() for tensor in state.values()) == 334_534_931
+
+
+def test_there_and_back_with_verification(tmp_path: Path):
+    flax, back = tmp_path / "flax.safetensors", tmp_path / "back.safetensors"
+    text = convert(GOLDEN_WEIGHTS, flax, "--verify")
+    assert "2,798,387 parameters in 168 tensors, BF16, torch layout" in text
+    assert "2,798,387 parameters in 168 tensors, BF16, flax layout" in text
+    assert "all 28 stages within tolerance" in text
+    assert "decoder.up.3.upsample" in text
+    convert(flax, back, "--layout", "torch", "--verify")
+    whole, returned = load_file(GOLDEN_WEIGHTS), load_file(back)
+    assert whole.keys() == returned.keys()
+    assert all(torch.equal(whole[name], returned[name]) for name in whole)
+
+
+def test_casting(tmp_path: Path):
+    f32, bf16 = tmp_path / "f32", tmp_path / "bf16"
+    assert "F32, flax layout" in convert(GOLDEN_WEIGHTS, f32, "--dtype", "f32", "--verify")
+    assert "BF16, torch layout" in convert(f32, bf16, "--dtype", "bf16", "--layout", "torch")
+    whole, returned = load_file(GOLDEN_WEIGHTS), load_file(bf16)
+    assert all(torch.equal(whole[name], returned[name]) for name in whole)
+
+
+def test_verification_of_weights_that_rounding_changes(tmp_path: Path):
+    """The twin gets the weights that were written, not those before the cast."""
+    generator = torch.Generator().manual_seed(0)
+    fine = {
+        name: t.float() * (1 + 0.01 * torch.rand(t.shape, generator=generator))
+        for name, t in load_file(GOLDEN_WEIGHTS).items()
+    }
+    save_file(fine, tmp_path / "fine")
+    convert(tmp_path / "fine", tmp_path / "rounded", "--dtype", "bf16", "--verify")
+    errors = verify(open_source(tmp_path / "fine", allow_pickle=False), tmp_path / "rounded")
+    assert min(error.fp32 for error in errors) > 100 * FP32_PARITY
+
+
+def test_verification_names_the_first_stage_that_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    save = aura_jax.save
+
+    def save_wrongly(vae: Any, path: Path, **options: Any) -> None:
+        kernel = vae.encoder.down[2].block[0].conv2.kernel
+        kernel[...] = jnp.flip(kernel[...], 1)
+        save(vae, path, **options)
+
+    monkeypatch.setattr("convert.__main__.save", save_wrongly)
+    with pytest.raises(
+        AuraError, match=r"^encoder\.down\.2\.block\.0 is the first of 7 stages over"
+    ):
+        convert(GOLDEN_WEIGHTS, tmp_path / "wrong", "--verify")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"step": 3, "model": s}])
+def test_pickles_only_when_allowed(tmp_path: Path, legacy: bool, wrap: Any):
+    source, target = tmp_path / "pickle.pt", tmp_path / "out.safetensors"
+    state = load_file(GOLDEN_WEIGHTS)
+    state = {f"module.{name}": tensor for name, tensor in state.items()}
+    torch.save(wrap(state), source, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(CheckpointError, match=r"is a pickle.*--allow-pickle"):
+        convert(source, target)
+    convert(source, target, "--allow-pickle", "--verify", "--layout", "torch")
+    returned = load_file(target)
+    assert all(torch.equal(returned[name], t) for name, t in load_file(GOLDEN_WEIGHTS).items())
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("harm"),)
+
+
+def test_pickles_that_run_code_are_refused_even_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    for content, message in (
+        ({"encoder": Harmful()}, "not a pickle of tensors alone"),
+        ({"step": 3}, "no state dict found, only a dict"),
+        ([1, 2], "no state dict found, only a list"),
+    ):
+        torch.save(content, "harmful.pt")
+        with pytest.raises(CheckpointError, match=message):
+            convert("harmful.pt", "out.safetensors", "--allow-pickle")
+    Path("harmful.pt").write_bytes(Path("harmful.pt").read_bytes()[:300])
+    with pytest.raises(CheckpointError, match=r"^harmful\.pt: "):
+        convert("harmful.pt", "out.safetensors", "--allow-pickle")
+    assert [path.name for path in tmp_path.iterdir()] == ["harmful.pt"]
+
+
+def test_non_contiguous_tensors_of_a_pickle(tmp_path: Path):
+    state = load_file(GOLDEN_WEIGHTS)
+    strided = {
+        name: t.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0) if t.ndim == 4 else t
+        for name, t in state.items()
+    }
+    torch.save(strided, tmp_path / "strided.pt")
+    source = open_source(tmp_path / "strided.pt", allow_pickle=True)
+    for name, tensor in source.tensors.items():
+        np.testing.assert_array_equal(tensor.read().astype(np.float32), state[name].float().numpy())
+
+
+def test_refusals_leave_nothing(tmp_path: Path):
+    (tmp_path / "taken").write_bytes(b"mine")
+    with pytest.raises(AuraError, match="taken: exists already"):
+        convert(GOLDEN_WEIGHTS, tmp_path / "taken")
+    with pytest.raises(CheckpointError, match=r"nowhere\.pt: no such file"):
+        convert(tmp_path / "nowhere.pt", tmp_path / "new")
+    with pytest.raises(CheckpointError, match="not a sound safetensors file"):
+        convert(tmp_path / "taken", tmp_path / "new", "--allow-pickle")
+    assert (tmp_path / "taken").read_bytes() == b"mine"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_as_a_module_without_torch(tmp_path: Path):
+    """Conversion alone needs no PyTorch; a failed run is one line."""
+    no_torch = "import sys; sys.modules['torch'] = None; import runpy;"
+    run = f"{no_torch} runpy.run_module('convert', run_name='__main__', alter_sys=True)"
+    command = [sys.executable, "-c", run, str(GOLDEN_WEIGHTS), str(tmp_path / "out")]
+    for code, error in ((0, ""), (1, f"error: {tmp_path / 'out'}: exists already")):
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert result.returncode == code
+        assert result.stderr.startswith(error)
+        assert "Traceback" not in result.stderr

@@ -1,0 +1,82 @@
+"""encode and decode: shapes, types, compilations, and arrays they refuse."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import aura_jax
+from aura_jax import ArrayError, AuraEquiVAE, inference
+
+IMAGES = np.zeros((2, 16, 24, 3), np.float32)
+
+
+def test_shapes(golden_vae: AuraEquiVAE):
+    z = aura_jax.encode(golden_vae, IMAGES)
+    assert z.shape == (2, 2, 3, 16)
+    assert aura_jax.decode(golden_vae, z).shape == IMAGES.shape
+    assert aura_jax.encode(golden_vae, np.zeros((1, 23, 9, 3), np.float32)).shape == (1, 2, 1, 16)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, jnp.bfloat16])
+def test_any_float_goes_in_and_the_compute_type_comes_out(golden_vae: AuraEquiVAE, dtype):
+    assert aura_jax.encode(golden_vae, IMAGES.astype(dtype)).dtype == jnp.float32
+
+
+def test_one_compilation_serves_a_shape_and_every_checkpoint(
+    golden_vae: AuraEquiVAE, monkeypatch: pytest.MonkeyPatch
+):
+    traced, encode = [], AuraEquiVAE.encode
+    monkeypatch.setattr(AuraEquiVAE, "encode", lambda s, x: traced.append(x.shape) or encode(s, x))
+    other = jax.tree.map(lambda p: p * 2, golden_vae)
+    for width in (56, 64):
+        for vae in (golden_vae, other, golden_vae):
+            aura_jax.encode(vae, np.zeros((1, 8, width, 3), np.float32))
+    assert traced == [(1, 8, 56, 3), (1, 8, 64, 3)]
+
+
+def test_weights_are_arguments_and_not_constants(golden_vae: AuraEquiVAE):
+    lowered = inference._decode.lower(golden_vae, jnp.zeros((1, 1, 1, 16)))
+    assert len(lowered.as_text()) < 1_000_000  # the weights alone would be 11 MB
+
+
+def test_inside_another_jit_with_gradients(golden_vae: AuraEquiVAE):
+    @jax.jit
+    @jax.grad
+    def gradient(x: jax.Array) -> jax.Array:
+        return aura_jax.decode(golden_vae, aura_jax.encode(golden_vae, x)).mean()
+
+    assert jnp.isfinite(gradient(jnp.asarray(IMAGES + 0.1))).all()
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (IMAGES.transpose(0, 3, 1, 2), r"\(2, 3, 16, 24\) .* 3 channels .* looks like NCHW"),
+        (IMAGES[0], r"\(16, 24, 3\) .*: expected \[batch, height, width, 3\]"),
+        (IMAGES[..., :2], r"\(2, 16, 24, 2\) .*: expected 3 channels on the last axis"),
+        (IMAGES.astype(np.uint8), "uint8: expected floats; for 8-bit images, x / 127.5 - 1"),
+        (IMAGES[:, :7], r"\(2, 7, 24, 3\) .* sides of at least 8"),
+        (IMAGES[:0], r"\(0, 16, 24, 3\) .* an image or more"),
+        (IMAGES + 255, r"range over \[255, 255\]: expected about \[-1, 1\]"),
+        (IMAGES - 3, r"range over \[-3, -3\]"),
+        (IMAGES + np.nan, r"range over \[nan, nan\]"),
+    ],
+)
+@pytest.mark.parametrize("convert", [np.asarray, jnp.asarray])
+def test_images_that_are_refused(golden_vae: AuraEquiVAE, images, message: str, convert):
+    with pytest.raises(ArrayError, match=message):
+        aura_jax.encode(golden_vae, convert(images))
+
+
+@pytest.mark.parametrize(
+    ("latents", "message"),
+    [
+        (np.zeros((1, 16, 4, 4), np.float32), "16 channels on the last axis; this looks like NCHW"),
+        (np.zeros((4, 4, 16), np.float32), r"expected \[batch, height, width, 16\]"),
+        (np.zeros((1, 4, 4, 16), np.int8), "int8: expected floats"),
+    ],
+)
+def test_latents_that_are_refused(golden_vae: AuraEquiVAE, latents, message: str):
+    with pytest.raises(ArrayError, match=message):
+        aura_jax.decode(golden_vae, latents)

@@ -1,0 +1,123 @@
+"""Promises of the package: what its import does, what is documented, what runs as it is written."""
+
+import inspect
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import aura_jax
+from tests.conftest import GOLDEN_WEIGHTS, ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def python(code: str, cwd: Path = ROOT) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_import_is_cheap_and_touches_nothing():
+    code = """
+import jax, sys
+flags = dict(jax.config.values)
+import aura_jax
+assert dict(jax.config.values) == flags
+heavy = {"torch", "PIL", "typer", "rich", "huggingface_hub", "dm_pix"} & set(sys.modules)
+assert not heavy, heavy
+from jax._src import xla_bridge
+assert not xla_bridge.backends_are_initialized()
+"""
+    python(code)
+
+
+def test_the_library_never_imports_torch():
+    python("import sys; sys.modules['torch'] = None; import aura_jax.cli, aura_jax.latent_file")
+    sources = "\n".join(path.read_text() for path in (ROOT / "aura_jax").rglob("*.py"))
+    assert not re.search(r"^\s*(import|from) (torch|convert)\b", sources, re.MULTILINE)
+
+
+def test_every_public_name_is_documented():
+    for name in aura_jax.__all__:
+        assert inspect.getdoc(getattr(aura_jax, name)), name
+    for name in ("load", "save", "encode", "decode", "flip_images", "flip_latents", "perturb"):
+        assert "Args:" in (inspect.getdoc(getattr(aura_jax, name)) or ""), name
+
+
+def test_wrong_types_are_named_where_no_type_checker_looks(tmp_path: Path):
+    """Under pytest beartype speaks first; users have our own words."""
+    code = f"""
+import aura_jax, numpy as np
+from flax import nnx
+x = np.zeros((1, 8, 8, 16), np.float32)
+vae = aura_jax.load({str(GOLDEN_WEIGHTS)!r})
+for call in (
+    lambda: aura_jax.flip_latents(x, horizontal=1),
+    lambda: aura_jax.flip_latents(x, vertical="yes"),
+    lambda: aura_jax.save(vae, "keras.st", layout="keras"),
+    lambda: aura_jax.AuraConfig(ch="256"),
+    lambda: aura_jax.AuraConfig(ch_mult=4),
+):
+    try:
+        call()
+    except aura_jax.AuraError as error:
+        print(error)
+"""
+    assert python(code, tmp_path).splitlines() == [
+        "flip flag 1: expected a bool or an array of booleans",
+        "flip flag 'yes': expected a bool or an array of booleans",
+        "layout 'keras': expected one of flax, torch",
+        "ch='256': expected positive integers",
+        "ch_mult=4: expected a tuple such as (1, 2, 4, 4)",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_wheel_holds_the_library_alone(tmp_path: Path):
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path]
+    subprocess.run([*pip, ROOT], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"aura_jax"}
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)
+def test_examples_run(script: Path, tmp_path: Path):
+    command = [sys.executable, str(script)]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+
+
+def test_the_readmes_python_runs(tmp_path: Path):
+    """All snippets in one go, in a folder where the published file's name is the golden weights."""
+    snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(snippets) >= 2
+    (tmp_path / "vae_epoch_3_step_49501_bf16.pt").symlink_to(GOLDEN_WEIGHTS)
+    (tmp_path / "photo.jpg").symlink_to(ROOT / "examples" / "chelsea.jpg")
+    python("\n".join(snippets), tmp_path)
+
+
+def test_the_readmes_commands_exist():
+    """Every make target, command and option that the README names."""
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^make (\w+)", README, re.MULTILINE)
+    assert {"demo", "test"} <= set(targets)
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+    lines = re.findall(r"^(?:aura-jax|python -m convert) .*", README, re.MULTILINE)
+    assert len(lines) >= 6
+    for line in lines:
+        words = line.split("#")[0].split()
+        if words[0] == "aura-jax":
+            tool = [str(Path(sys.executable).parent / "aura-jax"), words[1]]
+        else:
+            tool = [sys.executable, "-m", "convert"]
+        help_text = subprocess.check_output([*tool, "--help"], cwd=ROOT, text=True)
+        options = [word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)]
+        assert all(option in help_text for option in options if option != "-m"), line
