@@ -1,5 +1,6 @@
 """Strict JAX for every test, and the golden vectors of the reference."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "tests" / "data"
 GOLDEN_WEIGHTS = DATA / "small_bf16.pt"
+# The published file can be large and far away: whoever has it has the same tests run on it too.
+CHECKPOINTS = [GOLDEN_WEIGHTS, *map(Path, filter(None, [os.environ.get("AURA_WEIGHTS")]))]
 GOLDEN_CONFIG = AuraConfig(ch=32, ch_mult=(1, 1, 2, 4), num_res_blocks=1)
 TINY_CONFIG = AuraConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1)
 

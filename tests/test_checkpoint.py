@@ -18,7 +18,7 @@ import aura_jax
 from aura_jax import AuraConfig, AuraEquiVAE, AuraError, CheckpointError
 from aura_jax.layout import hwio, oihw
 from aura_jax.strict import parameters
-from tests.conftest import GOLDEN_CONFIG, GOLDEN_WEIGHTS, TINY_CONFIG
+from tests.conftest import CHECKPOINTS, GOLDEN_CONFIG, GOLDEN_WEIGHTS, TINY_CONFIG
 
 type Tensors = dict[str, np.ndarray]
 
@@ -47,12 +47,11 @@ def written(path: Path, tensors: Tensors, **metadata: str) -> Path:
     return path
 
 
-def test_torch_to_flax_to_torch_gives_every_bit_back(tmp_path: Path):
-    vae = aura_jax.load(GOLDEN_WEIGHTS)
-    assert vae.config == GOLDEN_CONFIG
-    aura_jax.save(vae, tmp_path / "flax")
+@pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda path: path.name)
+def test_torch_to_flax_to_torch_gives_every_bit_back(checkpoint: Path, tmp_path: Path):
+    aura_jax.save(aura_jax.load(checkpoint), tmp_path / "flax")
     aura_jax.save(aura_jax.load(tmp_path / "flax"), tmp_path / "torch", layout="torch")
-    assert_same_bits(read(tmp_path / "torch"), read(GOLDEN_WEIGHTS))
+    assert_same_bits(read(tmp_path / "torch"), read(checkpoint))
 
 
 def test_flax_layout_has_flax_names_axes_and_the_config(tmp_path: Path):

@@ -1,5 +1,6 @@
 """python -m convert: what it writes, what it proves, and what it refuses."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from convert.__main__ import app
 from convert.parity import relative_error, verify
 from convert.source import open_source
 from convert.torch_reference import TorchAuraEquiVAE
-from tests.conftest import GOLDEN_WEIGHTS, ROOT, Golden
+from tests.conftest import CHECKPOINTS, GOLDEN_WEIGHTS, ROOT, Golden
 
 
 def convert(*words: str | Path) -> str:
@@ -54,15 +55,19 @@ def test_the_twin_has_the_published_tensors():
     assert sum(tensor.numel() for tensor in state.values()) == 334_534_931
 
 
-def test_there_and_back_with_verification(tmp_path: Path):
-    flax, back = tmp_path / "flax.safetensors", tmp_path / "back.safetensors"
-    text = convert(GOLDEN_WEIGHTS, flax, "--verify")
+@pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda path: path.name)
+def test_every_stage_of_a_converted_checkpoint_matches_pytorch(checkpoint: Path, tmp_path: Path):
+    text = convert(checkpoint, tmp_path / "flax", "--verify")
+    assert re.search(r"all \d+ stages within tolerance", text)
+    assert "decoder.up.3.upsample" in text
+
+
+def test_it_says_what_it_read_and_wrote_there_and_back(tmp_path: Path):
+    text = convert(GOLDEN_WEIGHTS, tmp_path / "flax")
     assert "2,798,387 parameters in 168 tensors, BF16, torch layout" in text
     assert "2,798,387 parameters in 168 tensors, BF16, flax layout" in text
-    assert "all 28 stages within tolerance" in text
-    assert "decoder.up.3.upsample" in text
-    convert(flax, back, "--layout", "torch", "--verify")
-    whole, returned = load_file(GOLDEN_WEIGHTS), load_file(back)
+    convert(tmp_path / "flax", tmp_path / "back", "--layout", "torch", "--verify")
+    whole, returned = load_file(GOLDEN_WEIGHTS), load_file(tmp_path / "back")
     assert whole.keys() == returned.keys()
     assert all(torch.equal(whole[name], returned[name]) for name in whole)
 

@@ -9,7 +9,7 @@ import aura_jax
 from aura_jax import AuraEquiVAE
 from aura_jax.tolerances import EQUIVARIANCE, NOT_EQUIVARIANT
 from convert.parity import relative_error
-from tests.conftest import GOLDEN_WEIGHTS
+from tests.conftest import CHECKPOINTS, GOLDEN_WEIGHTS
 from tests.mirrored import with_mirrored_decoder
 
 SIGNS = {-2: slice(-4, -2), -3: slice(-2, None)}  # axis of a flip to the channels it negates
@@ -21,9 +21,10 @@ def random_vae() -> AuraEquiVAE:
     return aura_jax.load(GOLDEN_WEIGHTS, dtype=jnp.float32, param_dtype=jnp.float32)
 
 
-@pytest.fixture(scope="module")
-def mirrored_vae(random_vae: AuraEquiVAE) -> AuraEquiVAE:
-    return with_mirrored_decoder(random_vae)
+@pytest.fixture(scope="module", params=CHECKPOINTS, ids=lambda path: path.name)
+def mirrored_vae(request: pytest.FixtureRequest) -> AuraEquiVAE:
+    vae = aura_jax.load(request.param, dtype=jnp.float32, param_dtype=jnp.float32)
+    return with_mirrored_decoder(vae)
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ import jax, sys
 flags = dict(jax.config.values)
 import aura_jax
 assert dict(jax.config.values) == flags
-heavy = {"torch", "PIL", "typer", "rich", "huggingface_hub", "dm_pix"} & set(sys.modules)
+heavy = {"torch", "PIL", "typer", "huggingface_hub", "dm_pix"} & set(sys.modules)
 assert not heavy, heavy
 from jax._src import xla_bridge
 assert not xla_bridge.backends_are_initialized()
