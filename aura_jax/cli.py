@@ -12,7 +12,7 @@ import typer
 from aura_jax.checkpoint import load
 from aura_jax.console import console, progress, readable_bytes, run
 from aura_jax.errors import AuraError, ImageError
-from aura_jax.files import check_free
+from aura_jax.files import check_folder, check_free
 from aura_jax.hub import find_checkpoint
 from aura_jax.images import (
     PICTURE_ENDINGS,
@@ -192,12 +192,12 @@ def _targets(names: list[str], out: Path, *, overwrite: bool) -> dict[str, Path]
             raise AuraError(f"{out}: one picture for {len(names)} latents; name a folder")
         _check_picture(out, overwrite=overwrite)
         return {names[0]: out}
+    if any("/" in name for name in names):
+        raise AuraError(f"latents named {', '.join(names)}: expected names that files can have")
+    check_folder(out)
     targets = {name: out / f"{name}.png" for name in names}
-    for path in targets.values():
-        if path.parent != out:
-            raise AuraError(f"{path.name}: a latent's name must be a file name")
-        if out.exists():
-            check_free(path, overwrite=overwrite)
+    for path in targets.values() if out.exists() else ():
+        check_free(path, overwrite=overwrite)
     return targets
 
 

@@ -17,7 +17,7 @@ def run(app: typer.Typer) -> None:
     """Runs a command; what a user can mend is one line on stderr and exit status 1."""
     try:
         app()
-    except AuraError as error:
+    except (AuraError, OSError) as error:
         messages.print(
             f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True
         )

@@ -17,10 +17,25 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     """
     if path.is_dir():
         raise AuraError(f"{path}: is a folder, give a file name")
-    if not path.absolute().parent.is_dir():
-        raise AuraError(f"{path}: the folder {path.absolute().parent} does not exist")
+    _check_parent(path)
     if path.exists() and not overwrite:
         raise AuraError(f"{path}: exists already; give another name or --overwrite")
+
+
+def check_folder(path: Path) -> None:
+    """Refuses a path that is no folder and cannot become one.
+
+    Raises:
+        AuraError: if the path is a file or lies in a missing folder.
+    """
+    if path.exists() and not path.is_dir():
+        raise AuraError(f"{path}: is a file, give a folder")
+    _check_parent(path)
+
+
+def _check_parent(path: Path) -> None:
+    if not path.absolute().parent.is_dir():
+        raise AuraError(f"{path}: the folder {path.absolute().parent} does not exist")
 
 
 @contextmanager

@@ -21,8 +21,11 @@ def find_checkpoint(path_or_repo_id: str | Path) -> Path:
         CheckpointError: if there is no such file, or it cannot be fetched.
     """
     path = Path(path_or_repo_id)
-    if path.exists():
-        return path
+    try:
+        if path.exists():
+            return path
+    except OSError as error:  # a folder on the way that may not be read
+        raise CheckpointError(f"{path}: {error.strerror}") from None
     match = REPO_ID.fullmatch(str(path_or_repo_id))
     if match is None or (match["file"] is None and path.suffix in CHECKPOINT_ENDINGS):
         raise CheckpointError(f"{path}: no such file")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -86,7 +87,6 @@ def _repeated_names(path: Path) -> Iterator[str]:
     """Names that stand twice in the header: JSON readers keep the last one without a word."""
     with path.open("rb") as file:
         header = file.read(int.from_bytes(file.read(8), "little"))
-
     pairs: list[tuple[str, object]] = json.loads(header, object_pairs_hook=list)
-    names = [name for name, _ in pairs]
-    return (name for name in set(names) if names.count(name) > 1)
+    counts = Counter(name for name, _ in pairs)
+    return (name for name, count in counts.items() if count > 1)

@@ -60,8 +60,13 @@ def checked_config(
         declared = AuraConfig.from_json(written) if written is not None else None
     except ConfigError as error:
         raise CheckpointError(f"{stored.source}: {error}") from None
-    config = given or declared or inferred
-    problems = list(_contradictions(config, declared, inferred)) + sorted(_misfits(config, shapes))
+    # What the metadata says is held against the tensors, never built: it could say anything.
+    config = given or inferred
+    problems = sorted(_misfits(config, shapes))
+    if declared not in (None, config):
+        problems.insert(0, f"config: expected {config}, the file's metadata says {declared}")
+    if inferred != config:
+        problems.insert(0, f"config: expected {config}, names and shapes say {inferred}")
     raise_all(stored.source, problems)
     return config
 
@@ -113,15 +118,6 @@ def _run(shapes: Shapes, pattern: str) -> Iterator[tuple[int, int]]:
     while (channels := _channels(shapes, pattern.format(index))) is not None:
         yield channels
         index += 1
-
-
-def _contradictions(
-    config: AuraConfig, declared: AuraConfig | None, inferred: AuraConfig
-) -> Iterator[str]:
-    if declared not in (None, config):
-        yield f"config: {config} was asked for, the file's metadata says {declared}"
-    if inferred != config:
-        yield f"config: expected {config}, names and shapes say {inferred}"
 
 
 def _misfits(config: AuraConfig, shapes: Shapes) -> Iterator[str]:
