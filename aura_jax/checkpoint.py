@@ -91,23 +91,24 @@ def save(vae: AuraEquiVAE, path: str | Path, *, layout: Layout = "flax") -> None
     arrays = {name: np.asarray(param[...]) for name, param in params.items()}
     if layout == "torch":
         arrays = {torch_name(name): oihw(array) for name, array in arrays.items()}
-    metadata = {"format": "pt" if layout == "torch" else "flax", "config": vae.config.to_json()}
+    # One entry only: safetensors orders several at random, and equal models should be equal files.
     with replacing(path) as temporary:
-        save_file(arrays, temporary, metadata)
+        save_file(arrays, temporary, {"config": vae.config.to_json()})
 
 
 def _param_type(
     source: str, tensors: Mapping[str, StoredTensor], param_dtype: DTypeLike | None
 ) -> np.dtype:
     """The type to keep parameters in; of a file that mixes types, the one that holds them all."""
-    if param_dtype is not None:
-        return jnp.dtype(param_dtype)
+    allowed = [*STORED_TYPES, *(["F64"] if param_dtype is not None else [])]
     odd = [
-        f"type: {name} is {tensor.dtype}, expected {', '.join(STORED_TYPES)}"
+        f"type: {name} is {tensor.dtype}, expected {', '.join(allowed)}"
         for name, tensor in sorted(tensors.items())
-        if tensor.dtype not in STORED_TYPES
+        if tensor.dtype not in allowed
     ]
     raise_all(source, odd)
+    if param_dtype is not None:
+        return jnp.dtype(param_dtype)
     return jnp.result_type(*(STORED_TYPES[tensor.dtype] for tensor in tensors.values()))
 
 

@@ -31,7 +31,7 @@ from aura_jax.summary import summarise
 DEFAULT_WEIGHTS = "fal/AuraEquiVAE"
 LABELS = {"none": "reconstruction", "h": "h flip", "v": "v flip", "hv": "hv flip"}
 
-Photos = Annotated[list[Path], typer.Argument(metavar="PHOTO…", help="Pictures of any size.")]
+Photos = Annotated[list[Path], typer.Argument(metavar="PHOTO", help="Pictures of any size.")]
 LatentsFile = Annotated[Path, typer.Argument(metavar="LATENTS", help="What `encode` wrote.")]
 Weights = Annotated[str, typer.Option(help="A checkpoint file or a Hugging Face hub id.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Cut out a square of this many pixels.")]

@@ -30,9 +30,15 @@ def run(app: typer.Typer) -> None:
 
 
 def progress() -> Progress:
-    """A progress bar on stderr, so that stdout holds results only; it vanishes when done."""
+    """A progress bar on stderr, if that is a terminal; stdout holds results only."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeElapsedColumn(), console=messages, transient=True)
+    return Progress(
+        *columns,
+        TimeElapsedColumn(),
+        console=messages,
+        transient=True,
+        disable=not messages.is_terminal,
+    )
 
 
 def readable_bytes(count: int) -> str:

@@ -50,9 +50,9 @@ def write_latents(path: Path, latents: Mapping[str, Latent], config: AuraConfig)
     """Writes latents by name, with their boxes and the config of the model that made them."""
     arrays = {name: np.ascontiguousarray(latent.values) for name, latent in latents.items()}
     boxes = {name: latent.box for name, latent in latents.items()}
-    metadata = {"config": config.to_json(), "boxes": json.dumps(boxes)}
-    with replacing(path) as temporary:
-        save_file(arrays, temporary, metadata)
+    about = {"config": dataclasses.asdict(config), "boxes": boxes}
+    with replacing(path) as temporary:  # one entry, as safetensors orders several at random
+        save_file(arrays, temporary, {"latents": json.dumps(about)})
 
 
 def read_latents(path: Path) -> tuple[dict[str, Latent], AuraConfig]:
@@ -63,10 +63,10 @@ def read_latents(path: Path) -> tuple[dict[str, Latent], AuraConfig]:
     """
     stored = open_safetensors(path)
     try:
-        config = AuraConfig.from_json(stored.metadata["config"])
-        boxes = json.loads(stored.metadata["boxes"])
+        about = json.loads(stored.metadata["latents"])
+        config = AuraConfig(**about["config"])
         latents = {
-            name: Latent(_values(tensor, config), _box(boxes[name], tensor, config))
+            name: Latent(_values(tensor, config), _box(about["boxes"][name], tensor, config))
             for name, tensor in stored.tensors.items()
         }
     except (KeyError, TypeError, ValueError) as error:
@@ -79,9 +79,11 @@ def read_latents(path: Path) -> tuple[dict[str, Latent], AuraConfig]:
 def _values(tensor: StoredTensor, config: AuraConfig) -> np.ndarray:
     if len(tensor.shape) != 3 or tensor.shape[2] != config.z_channels:
         raise ValueError(f"shape {tensor.shape}, expected [height, width, {config.z_channels}]")
+    if tensor.dtype not in FLOATS:
+        raise ValueError(f"{tensor.dtype} values, expected {', '.join(FLOATS)}")
     values = tensor.read()
-    if tensor.dtype not in FLOATS or not np.isfinite(values).all():
-        raise ValueError(f"{tensor.dtype} values, expected finite {', '.join(FLOATS)}")
+    if not np.isfinite(values).all():
+        raise ValueError("NaN or infinite values")
     return values
 
 

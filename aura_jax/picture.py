@@ -23,9 +23,10 @@ def grid(title: str, rows: Sequence[Row]) -> Pixels8:
         rows: for each row its cells; rows may differ in the size of their pictures.
     """
     thumbnails = [[(label, _thumbnail(pixels)) for label, pixels in row] for row in rows]
-    cell_width = max(image.width for row in thumbnails for _, image in row)
-    heights = [max(image.height for _, image in row) for row in thumbnails]
     font = ImageFont.load_default(LABEL - 6)
+    cells = [cell for row in thumbnails for cell in row]
+    cell_width = max(max(image.width, round(font.getlength(label))) for label, image in cells)
+    heights = [max(image.height for _, image in row) for row in thumbnails]
     width = MARGIN + max(len(row) for row in thumbnails) * (cell_width + MARGIN)
     width = max(width, 2 * MARGIN + round(font.getlength(title)))
     height = MARGIN + LABEL + sum(tall + LABEL + MARGIN for tall in heights)

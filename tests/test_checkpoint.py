@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 import aura_jax
 from aura_jax import AuraConfig, AuraEquiVAE, AuraError, CheckpointError
-from aura_jax.layout import hwio, oihw
+from aura_jax.layout import LAYOUTS, hwio, oihw
 from aura_jax.strict import parameters
 from tests.conftest import CHECKPOINTS, GOLDEN_CONFIG, GOLDEN_WEIGHTS, TINY_CONFIG
 
@@ -52,6 +52,13 @@ def test_torch_to_flax_to_torch_gives_every_bit_back(checkpoint: Path, tmp_path:
     aura_jax.save(aura_jax.load(checkpoint), tmp_path / "flax")
     aura_jax.save(aura_jax.load(tmp_path / "flax"), tmp_path / "torch", layout="torch")
     assert_same_bits(read(tmp_path / "torch"), read(checkpoint))
+
+
+def test_equal_models_are_equal_files(tiny_vae: AuraEquiVAE, tmp_path: Path):
+    for layout in LAYOUTS:
+        for i in range(8):
+            aura_jax.save(tiny_vae, tmp_path / str(i), layout=layout)
+        assert len({(tmp_path / str(i)).read_bytes() for i in range(8)}) == 1
 
 
 def test_flax_layout_has_flax_names_axes_and_the_config(tmp_path: Path):
@@ -187,6 +194,9 @@ def test_types_that_are_no_parameters(tensors: Tensors, tmp_path: Path, dtype: n
         aura_jax.load(path)
     if dtype == np.float64:
         aura_jax.load(path, param_dtype=jnp.float32)
+    else:
+        with pytest.raises(CheckpointError, match="BF16, F16, F32, F64"):
+            aura_jax.load(path, param_dtype=jnp.float32)
 
 
 def header(entries: Any, data: bytes = b"") -> bytes:

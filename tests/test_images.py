@@ -114,13 +114,22 @@ def test_psnr_is_the_formula():
 
 
 def test_the_grid_holds_every_picture_as_it_is():
-    wide = np.zeros((4, 3 * CELL, 3), np.uint8)
+    wide = np.zeros((4, 3 * CELL, 3), np.uint8)  # scaled down to CELL, the width of a column then
     canvas = grid("title", [[("a", RGB), ("b", RGB[::-1])], [("wide", wide)]])
     top = 2 * (MARGIN + LABEL) - MARGIN
     np.testing.assert_array_equal(canvas[top : top + 9, MARGIN : MARGIN + 14], RGB)
     second = 2 * MARGIN + CELL
     np.testing.assert_array_equal(canvas[top : top + 9, second : second + 14], RGB[::-1])
     assert canvas.shape[1] == 3 * MARGIN + 2 * CELL
+
+
+def test_labels_of_small_pictures_do_not_overlap():
+    label = "a label that is wider than its picture"
+    one, two = (grid("", [[(label, RGB)] * n]) for n in (1, 2))
+    width = one.shape[1] - MARGIN
+    assert width > RGB.shape[1] + 200
+    rows = slice(MARGIN + LABEL, MARGIN + 2 * LABEL)
+    np.testing.assert_array_equal(two[rows, width:][:, : one.shape[1]], one[rows])
 
 
 def broken_files(folder: Path) -> dict[str, Path]:

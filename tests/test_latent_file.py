@@ -1,0 +1,59 @@
+"""Latent files: what is written is read, and what was not written so is refused."""
+
+import json
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from aura_jax import AuraConfig, CheckpointError
+from aura_jax.latent_file import Latent, read_latents, write_latents
+
+CONFIG = AuraConfig()
+VALUES = np.random.default_rng(0).normal(size=(2, 3, 16)).astype(ml_dtypes.bfloat16)
+ABOUT = {"config": json.loads(CONFIG.to_json()), "boxes": {"a": [0, 0, 20, 9]}}
+
+
+def test_there_and_back(tmp_path: Path):
+    latents = {"a": Latent(VALUES, (0, 0, 20, 9)), "b": Latent(VALUES[:1], (1, 2, 3, 4))}
+    for i in range(8):
+        write_latents(tmp_path / str(i), latents, CONFIG)
+        read, config = read_latents(tmp_path / str(i))
+        assert config == CONFIG
+        assert {name: z.box for name, z in read.items()} == {"a": (0, 0, 20, 9), "b": (1, 2, 3, 4)}
+        assert read["a"].values.dtype == VALUES.dtype
+        np.testing.assert_array_equal(read["a"].values, VALUES)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
+def test_the_box_moves_with_the_flip():
+    flipped = Latent(VALUES, (0, 0, 20, 9)).flipped(horizontal=True, vertical=True, scale=8)
+    assert flipped.box == (4, 7, 24, 16)
+    picture = np.arange(16 * 24).reshape(16, 24, 1)
+    np.testing.assert_array_equal(flipped.cut(picture[::-1, ::-1]), picture[:9, :20][::-1, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("values", "about", "message"),
+    [
+        (VALUES, {}, "'config'"),
+        (VALUES, {**ABOUT, "boxes": {}}, "'a'"),
+        (VALUES, {**ABOUT, "boxes": {"a": [0, 0, 25, 9]}}, "does not lie in a picture of 24×16"),
+        (VALUES, {**ABOUT, "boxes": {"a": [0, 0]}}, "not enough values"),
+        (VALUES, {**ABOUT, "config": {"ch": 3}}, "width 3 is not a multiple"),
+        (VALUES[None], ABOUT, r"shape \(1, 2, 3, 16\), expected \[height, width, 16\]"),
+        (VALUES[..., :4], ABOUT, r"shape \(2, 3, 4\)"),
+        (VALUES.astype(np.int32), ABOUT, "I32 values, expected BF16, F16, F32"),
+        (np.full_like(VALUES, np.inf), ABOUT, "NaN or infinite values"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, values: np.ndarray, about: dict, message: str):
+    path = tmp_path / "file"
+    save_file({"a": np.ascontiguousarray(values)}, path, {"latents": json.dumps(about)})
+    with pytest.raises(CheckpointError, match=f"file: not latents as .*{message}"):
+        read_latents(path)
+    save_file({"a": VALUES}, path)
+    with pytest.raises(CheckpointError, match="not latents as `aura-jax encode` writes them"):
+        read_latents(path)
