@@ -28,46 +28,29 @@ Stage = tuple[str, Callable[[Array], Array]]
 
 
 class Level(nnx.Module):
-    """The residual blocks of one resolution, then the step to the next one."""
+    """The residual blocks of one resolution, then the step to the next one, if there is one."""
 
-    def __init__(self, cin: int, cout: int, num_blocks: int, **options: Unpack[LayerOptions]):
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        num_blocks: int,
+        *,
+        downsample: bool = False,
+        upsample: bool = False,
+        **options: Unpack[LayerOptions],
+    ):
         widths = (cin, *[cout] * num_blocks)
         self.block = nnx.List([ResnetBlock(a, b, **options) for a, b in pairwise(widths)])
+        self.downsample = Downsample(cout, **options) if downsample else None
+        self.upsample = Upsample(cout, **options) if upsample else None
 
     def stages(self) -> Iterator[Stage]:
-        """The blocks with their names."""
+        """The blocks and the resampler with their names."""
         for j, block in enumerate(self.block):
             yield f"block.{j}", block
-
-
-class DownLevel(Level):
-    """A level of the encoder; all but the last one end in a downsample."""
-
-    def __init__(
-        self, cin: int, cout: int, num_blocks: int, *, last: bool, **options: Unpack[LayerOptions]
-    ):
-        super().__init__(cin, cout, num_blocks, **options)
-        self.downsample = None if last else Downsample(cout, **options)
-
-    def stages(self) -> Iterator[Stage]:
-        """The blocks, then the downsample."""
-        yield from super().stages()
         if self.downsample is not None:
             yield "downsample", self.downsample
-
-
-class UpLevel(Level):
-    """A level of the decoder; all but the last one run (level 0) end in an upsample."""
-
-    def __init__(
-        self, cin: int, cout: int, num_blocks: int, *, last: bool, **options: Unpack[LayerOptions]
-    ):
-        super().__init__(cin, cout, num_blocks, **options)
-        self.upsample = None if last else Upsample(cout, **options)
-
-    def stages(self) -> Iterator[Stage]:
-        """The blocks, then the upsample."""
-        yield from super().stages()
         if self.upsample is not None:
             yield "upsample", self.upsample
 
@@ -110,11 +93,11 @@ class Encoder(Chain):
     """Image [B, H, W, in_channels] in [-1, 1] to raw latent [B, H/8, W/8, z_channels]."""
 
     def __init__(self, config: AuraConfig, **options: Unpack[LayerOptions]):
-        widths = config.widths
+        widths, blocks = config.widths, config.num_res_blocks
         self.conv_in = conv3x3(config.in_channels, config.ch, **options)
         self.down = nnx.List(
             [
-                DownLevel(cin, cout, config.num_res_blocks, last=i == len(widths) - 1, **options)
+                Level(cin, cout, blocks, downsample=i < len(widths) - 1, **options)
                 for i, (cin, cout) in enumerate(pairwise((config.ch, *widths)))
             ]
         )
@@ -138,12 +121,12 @@ class Decoder(Chain):
     """
 
     def __init__(self, config: AuraConfig, **options: Unpack[LayerOptions]):
-        widths = config.widths
+        widths, blocks = config.widths, config.num_res_blocks + 1
         self.conv_in = conv3x3(config.z_channels, widths[-1], **options)
         self.mid = Middle(widths[-1], **options)
         self.up = nnx.List(
             [
-                UpLevel(cin, cout, config.num_res_blocks + 1, last=i == 0, **options)
+                Level(cin, cout, blocks, upsample=i > 0, **options)
                 for i, (cout, cin) in enumerate(pairwise((*widths, widths[-1])))
             ]
         )
