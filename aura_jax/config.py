@@ -8,6 +8,7 @@ from aura_jax.errors import ConfigError
 
 NORM_GROUPS = 32
 HEAD_DIM = 64
+MAX_LEVELS, MAX_BLOCKS = 8, 16  # far beyond any such model; a lying file must not build for hours
 FLIPPED_CHANNELS = 4  # the last four latent channels carry the signs of the flips
 
 
@@ -26,7 +27,8 @@ class AuraConfig:
 
     Raises:
         ConfigError: if a value is not a positive integer, a width does not split into 32 norm
-            groups, the last width not into heads of 64, or the latent has under 4 channels.
+            groups, the last width not into heads of 64, the latent has under 4 channels, or there
+            are over 8 levels or 16 blocks.
     """
 
     ch: int = 256
@@ -47,6 +49,8 @@ class AuraConfig:
             raise ConfigError(
                 f"last width {self.widths[-1]} is not a multiple of {HEAD_DIM}: {self}"
             )
+        if len(self.ch_mult) > MAX_LEVELS or self.num_res_blocks > MAX_BLOCKS:
+            raise ConfigError(f"over {MAX_LEVELS} levels or {MAX_BLOCKS} blocks a level: {self}")
         if self.z_channels < FLIPPED_CHANNELS:
             raise ConfigError(f"z_channels={self.z_channels}: the flips need at least 4 channels")
 

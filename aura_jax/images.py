@@ -41,7 +41,7 @@ def read_photo(path: str | Path) -> Pixels:
         raise ImageError(f"{path}: refused as a decompression bomb: {error}") from None
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, SyntaxError) as error:  # what Pillow's decoders raise for broken data
+    except Exception as error:  # Pillow's decoders raise whatever broken data leads them to
         raise ImageError(f"{path}: cannot be read as a picture: {error}") from None
 
 

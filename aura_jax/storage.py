@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from aura_jax.errors import CheckpointError
 
-PICKLE_STARTS = (b"PK\x03\x04", b"\x80")  # a zip of pickles (torch ≥ 1.6), a bare pickle
+ZIP_START, PICKLE_START = b"PK\x03\x04", b"\x80"  # torch ≥ 1.6 zips its pickles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +51,11 @@ def open_safetensors(path: str | Path) -> StoredCheckpoint:
 
 
 def is_pickle(path: Path) -> bool:
-    """Whether a file that is no safetensors file starts as Python's pickles do."""
+    """Whether a file that is no sound safetensors file starts as Python's pickles do."""
     with path.open("rb") as file:
-        return file.read(4).startswith(PICKLE_STARTS)
+        start = file.read(9)
+    header = start[8:] == b"{"  # behind its length, which may look like anything
+    return start.startswith(ZIP_START) or (start.startswith(PICKLE_START) and not header)
 
 
 def _stored(handle: safe_open, name: str, path: str | Path) -> StoredTensor:

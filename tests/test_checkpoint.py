@@ -174,14 +174,11 @@ def test_a_config_that_the_tensors_contradict(tensors: Tensors, tmp_path: Path):
     with pytest.raises(CheckpointError, match=asked):
         aura_jax.load(path, config=AuraConfig())
     says = r"expected AuraConfig\(ch=32.*, the file's metadata says AuraConfig\(ch=256"
-    endless = json.dumps({"num_res_blocks": 10**9})  # never built, or this would not end
-    for text in (AuraConfig().to_json(), endless):
-        path = written(tmp_path / "lying", tensors, config=text)
+    path = written(tmp_path / "lying", tensors, config=AuraConfig().to_json())
+    for config in (None, TINY_CONFIG):
         with pytest.raises(CheckpointError, match=says):
-            aura_jax.load(path)
-        with pytest.raises(CheckpointError, match=says):
-            aura_jax.load(path, config=TINY_CONFIG)
-    for text in ("{", "[1]", '{"chh": 3}', '{"ch": 33}', "null"):
+            aura_jax.load(path, config=config)
+    for text in ("{", "[1]", '{"chh": 3}', '{"ch": 33}', "null", '{"num_res_blocks": 1000000}'):
         with pytest.raises(CheckpointError, match="not a config"):
             aura_jax.load(written(tmp_path / "lying", tensors, config=text))
 
@@ -217,6 +214,7 @@ F32 = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
         (header({"a": F32, "b": F32 | {"data_offsets": [2, 6]}}, bytes(6)), "invalid offset"),
         (header(b'{"a":%s,"a":%s}' % ((json.dumps(F32).encode(),) * 2), bytes(4)), "twice: a"),
         (b"PK\x03\x04" + bytes(60), r"is a pickle.*python -m convert --allow-pickle.*weights_only"),
+        (struct.pack("<Q", 0x280) + b"{}", "not a sound safetensors file"),
         (b"\x80\x02}q\x00." + bytes(9), r"is a pickle.*python -m convert --allow-pickle"),
     ],
 )

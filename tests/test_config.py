@@ -34,6 +34,8 @@ def test_it_is_a_value():
         ({"num_res_blocks": 0}, "num_res_blocks=0: expected positive integers"),
         ({"ch": True}, "ch=True: expected positive integers"),
         ({"ch_mult": (1, -2)}, r"ch_mult=\(1, -2\): expected positive integers"),
+        ({"num_res_blocks": 17}, "over 8 levels or 16 blocks a level"),
+        ({"ch_mult": (1,) * 9}, "over 8 levels or 16 blocks a level"),
         ({"ch_mult": ()}, r"ch_mult=\(\): expected a tuple"),
     ],
 )

@@ -161,6 +161,16 @@ def test_what_is_no_picture_is_named(tmp_path: Path):
         assert "\n" not in str(error.value)
 
 
+def test_whatever_a_decoder_raises_is_our_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def decode(image: Image.Image, in_place: bool = False) -> None:
+        raise RuntimeError("decoding of color planes failed")
+
+    path = saved(tmp_path / "whole.png", Image.fromarray(RGB))
+    monkeypatch.setattr("aura_jax.images.ImageOps.exif_transpose", decode)
+    with pytest.raises(ImageError, match=r"whole\.png: cannot be read as a picture: decoding of"):
+        read_photo(path)
+
+
 def test_a_decompression_bomb_is_refused_unopened(tmp_path: Path):
     info = PngImagePlugin.PngInfo()
     for side in (9_500, 20_000):  # Pillow warns from 89 megapixels on and raises from 179 on
