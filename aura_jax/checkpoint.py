@@ -16,11 +16,10 @@ from aura_jax.errors import AuraError
 from aura_jax.files import replacing
 from aura_jax.hub import find_checkpoint
 from aura_jax.layout import LAYOUTS, Layout, hwio, layout_of, oihw, torch_name, unwrapped
-from aura_jax.storage import StoredCheckpoint, StoredTensor, open_safetensors
+from aura_jax.storage import FLOAT_TYPES, StoredCheckpoint, StoredTensor, open_safetensors
 from aura_jax.strict import blueprint, checked_config, dotted, parameters, raise_all
 
-# float64 is taken only with an explicit param_dtype: JAX would cut it down without a word.
-STORED_TYPES = {"BF16": jnp.bfloat16, "F16": jnp.float16, "F32": jnp.float32}
+NOT_FINITE = "not finite: {} has NaN or infinite values"
 
 
 def load(
@@ -40,8 +39,10 @@ def load(
         param_dtype: the type to keep parameters in; by default as stored.
 
     Raises:
-        CheckpointError: if the file cannot be had or read, or its tensors are not exactly those
-            of an AuraEquiVAE; every missing, unexpected, misshaped or non-finite one is named.
+        CheckpointError: if the file cannot be had or read, or its tensors are not exactly those of
+            an AuraEquiVAE; every missing, unexpected, duplicate, misshaped or non-finite one is
+            named.
+        AuraError: if a type is not bfloat16, float16 or float32.
     """
     stored = open_safetensors(find_checkpoint(path_or_repo_id))
     return build(stored, config=config, dtype=dtype, param_dtype=param_dtype)
@@ -55,20 +56,24 @@ def build(
     param_dtype: DTypeLike | None = None,
 ) -> AuraEquiVAE:
     """The model of an opened checkpoint; arguments and errors as for `load`."""
-    tensors = unwrapped(stored)
-    config = checked_config(stored, tensors, config)
-    param_type = _param_type(stored.source, tensors, param_dtype)
-    graph, state = blueprint(config, jnp.dtype(dtype or _default_dtype()), param_type)
+    cast = None if param_dtype is None else checked_dtype(param_dtype)
+    compute = _default_dtype() if dtype is None else checked_dtype(dtype)
+    config, problems = checked_config(stored, config)
+    tensors, allowed = unwrapped(stored), [*FLOAT_TYPES, *([] if cast is None else ["F64"])]
+    problems += _odd_types(tensors, allowed)
+    if problems:
+        raise_all(stored.source, [*problems, *_not_finite(tensors, allowed)])
+    graph, state = blueprint(config, compute, cast or _common_type(tensors))
     torch = layout_of(tensors) == "torch"
     broken, filled = [], []
     for path, _ in nnx.to_flat_state(state):
         name = torch_name(dotted(path)) if torch else dotted(path)
         array = tensors[name].read()
-        if param_dtype is not None:
+        if cast is not None:
             with np.errstate(over="ignore"):  # what overflows is infinite, and named below
-                array = array.astype(param_type)
+                array = array.astype(cast)
         if not np.isfinite(array).all():
-            broken.append(f"not finite: {name} has NaN or infinite values")
+            broken.append(NOT_FINITE.format(name))
         filled.append((path, nnx.Param(jnp.asarray(hwio(array) if torch else array))))
     raise_all(stored.source, sorted(broken))
     return nnx.merge(graph, nnx.from_flat_state(filled))
@@ -96,21 +101,40 @@ def save(vae: AuraEquiVAE, path: str | Path, *, layout: Layout = "flax") -> None
         save_file(arrays, temporary, {"config": vae.config.to_json()})
 
 
-def _param_type(
-    source: str, tensors: Mapping[str, StoredTensor], param_dtype: DTypeLike | None
-) -> np.dtype:
-    """The type to keep parameters in; of a file that mixes types, the one that holds them all."""
-    allowed = [*STORED_TYPES, *(["F64"] if param_dtype is not None else [])]
-    odd = [
-        f"type: {name} is {tensor.dtype}, expected {', '.join(allowed)}"
+def checked_dtype(dtype: DTypeLike) -> np.dtype:
+    """One of the three types that a model can be stored and computed in.
+
+    Raises:
+        AuraError: if it is another.
+    """
+    try:
+        known = jnp.dtype(dtype)
+    except TypeError:
+        known = None
+    if known is None or known not in FLOAT_TYPES.values():
+        raise AuraError(f"dtype {dtype!r}: expected bfloat16, float16 or float32")
+    return known
+
+
+def _default_dtype() -> np.dtype:
+    return jnp.dtype(jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
+
+
+def _common_type(tensors: Mapping[str, StoredTensor]) -> np.dtype:
+    """What the layers say they store; each parameter of a file that mixes types keeps its own."""
+    return jnp.result_type(*(FLOAT_TYPES[tensor.dtype] for tensor in tensors.values()))
+
+
+def _odd_types(tensors: Mapping[str, StoredTensor], allowed: list[str]) -> list[str]:
+    hint = "" if "F64" in allowed else " (float64 is taken with a param_dtype to round it to)"
+    return [
+        f"type: {name} is {tensor.dtype}, expected {', '.join(allowed)}{hint}"
         for name, tensor in sorted(tensors.items())
         if tensor.dtype not in allowed
     ]
-    raise_all(source, odd)
-    if param_dtype is not None:
-        return jnp.dtype(param_dtype)
-    return jnp.result_type(*(STORED_TYPES[tensor.dtype] for tensor in tensors.values()))
 
 
-def _default_dtype() -> DTypeLike:
-    return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+def _not_finite(tensors: Mapping[str, StoredTensor], allowed: list[str]) -> list[str]:
+    readable = {name: t for name, t in sorted(tensors.items()) if t.dtype in allowed}
+    broken = (name for name, t in readable.items() if not np.isfinite(t.read()).all())
+    return [NOT_FINITE.format(name) for name in broken]

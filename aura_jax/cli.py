@@ -2,15 +2,20 @@
 
 import dataclasses
 import json
+import math
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from aura_jax.autoencoder import AuraEquiVAE
 from aura_jax.checkpoint import load
-from aura_jax.console import console, progress, readable_bytes, run
+from aura_jax.config import AuraConfig
+from aura_jax.console import progress, readable_bytes, run, say
 from aura_jax.errors import AuraError, ImageError
 from aura_jax.files import check_folder, check_free
 from aura_jax.hub import find_checkpoint
@@ -18,6 +23,7 @@ from aura_jax.images import (
     PICTURE_ENDINGS,
     Pixels,
     crop_photo,
+    is_picture_name,
     read_photo,
     to_8_bit,
     write_photo,
@@ -67,10 +73,9 @@ def reconstruct(
 ) -> None:
     """Encode photographs, decode them as they are and flipped: a labelled grid with PSNR."""
     _check_picture(out, overwrite=overwrite)
-    vae = load(weights)
+    vae = _load(weights)
     rows, results = [], []
-    for path, pixels in _each(photos, size, crop):
-        versions = reconstructions(vae, pixels)
+    for path, pixels, versions in _each(photos, size, crop, partial(reconstructions, vae)):
         row = [(f"{path.name}, {pixels.shape[1]} x {pixels.shape[0]}", to_8_bit(pixels))]
         row += [(f"{LABELS[k]}, {v.psnr:.2f} dB", v.picture) for k, v in versions.items()]
         rows.append(row)
@@ -78,7 +83,7 @@ def reconstruct(
             {
                 "photo": str(path),
                 "size": [pixels.shape[1], pixels.shape[0]],
-                "psnr_db": {name: round(version.psnr, 4) for name, version in versions.items()},
+                "psnr_db": {name: _decibels(version.psnr) for name, version in versions.items()},
             }
         )
     write_photo(out, grid(f"weights: {weights}", rows))
@@ -98,11 +103,10 @@ def encode(
 ) -> None:
     """Encode photographs to latents of an eighth of their size, 16 channels, clamped to ±8."""
     check_free(out, overwrite=overwrite)
-    shared = [stem for stem, count in Counter(path.stem for path in photos).items() if count > 1]
-    if shared:
-        raise AuraError(f"photographs of the same name: {', '.join(shared)}; encode them apart")
-    vae = load(weights)
-    latents = {path.stem: encode_photo(vae, pixels) for path, pixels in _each(photos, size, crop)}
+    _check_names(photos)
+    vae = _load(weights)
+    encoded = _each(photos, size, crop, partial(encode_photo, vae))
+    latents = {path.stem: latent for path, _, latent in encoded}
     write_latents(out, latents, vae.config)
     results = [
         {"name": name, "shape": list(z.values.shape), "dtype": str(z.values.dtype)}
@@ -127,7 +131,7 @@ def decode(
     """Decode latents to pictures of the photographs' own size."""
     stored, config = read_latents(latents)
     targets = _targets(list(stored), out, overwrite=overwrite)
-    vae = load(weights, config=config)
+    vae = _load(weights, config)
     results = []
     with progress() as bar:
         for name in bar.track(stored, description="decode"):
@@ -157,7 +161,7 @@ def flip(
         for name, z in stored.items()
     }
     write_latents(out, flipped, config)
-    console.print(f"wrote {out}", soft_wrap=True)
+    say(f"wrote {out}")
 
 
 @app.command()
@@ -172,32 +176,58 @@ def info(
     _report(result, [f"{path} ({readable_bytes(size)})", str(summary)], as_json=as_json)
 
 
-def _each(photos: list[Path], size: int | None, crop: int | None) -> Iterator[tuple[Path, Pixels]]:
-    """Reads and crops the photographs one by one, behind a progress bar; errors name the file."""
+def _each[Result](
+    photos: list[Path], size: int | None, crop: int | None, process: Callable[[Pixels], Result]
+) -> Iterator[tuple[Path, Pixels, Result]]:
+    """Reads, crops and processes photographs one by one; errors name the file."""
     if crop is not None and size is None:
         raise AuraError("--crop says where a square lies; give its --size too")
     with progress() as bar:
         for path in bar.track(photos, description="photographs"):
             pixels = read_photo(path)
             try:
-                yield path, pixels if size is None else crop_photo(pixels, size, crop)
+                pixels = pixels if size is None else crop_photo(pixels, size, crop)
+                yield path, pixels, process(pixels)
             except ImageError as error:
                 raise ImageError(f"{path}: {error}") from None
 
 
+def _decibels(psnr: float) -> float | None:
+    """A number that JSON has; equal pictures have no finite one."""
+    return round(psnr, 4) if math.isfinite(psnr) else None
+
+
+def _check_names(photos: list[Path]) -> None:
+    """Refuses photographs whose names cannot be those of tensors in one file."""
+    for name, count in Counter(path.stem for path in photos).items():
+        if count > 1:
+            raise AuraError(f"photographs of the same name: {name}; encode them apart")
+        if name == "__metadata__" or not name.isprintable():
+            raise AuraError(f"photograph named {name!r}: rename it, a tensor cannot have this name")
+
+
+def _load(weights: str, config: AuraConfig | None = None) -> AuraEquiVAE:
+    """A model for photographs, which are RGB."""
+    vae = load(weights, config=config)
+    if (vae.config.in_channels, vae.config.out_channels) != (3, 3):
+        raise AuraError(f"{weights}: not a model of RGB pictures: {vae.config}")
+    return vae
+
+
 def _targets(names: list[str], out: Path, *, overwrite: bool) -> dict[str, Path]:
     """Where each picture goes: `out` itself if it is a picture's name, else into the folder."""
-    if out.suffix.lower() in PICTURE_ENDINGS:
+    if is_picture_name(out) and not out.is_dir():
         if len(names) != 1:
             raise AuraError(f"{out}: one picture for {len(names)} latents; name a folder")
         _check_picture(out, overwrite=overwrite)
         return {names[0]: out}
-    if any("/" in name for name in names):
-        raise AuraError(f"latents named {', '.join(names)}: expected names that files can have")
     check_folder(out)
     targets = {name: out / f"{name}.png" for name in names}
-    for path in targets.values() if out.exists() else ():
-        check_free(path, overwrite=overwrite)
+    for name, path in targets.items():
+        if path.name != f"{name}.png" or "\0" in name or len(os.fsencode(path.name)) > 200:
+            raise AuraError(f"latent named {name[:80]!r}: no file can have this name")
+        if out.exists():
+            check_free(path, overwrite=overwrite)
     return targets
 
 
@@ -210,7 +240,7 @@ def _check_picture(out: Path, *, overwrite: bool) -> None:
 def _report(result: Any, lines: list[str], *, as_json: bool) -> None:
     """Prints results: one JSON document for scripts, lines for people."""
     if as_json:
-        print(json.dumps(result))
+        print(json.dumps(result, allow_nan=False))
         return
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line)

@@ -87,4 +87,5 @@ class AuraConfig:
         try:
             return cls(**json.loads(text))
         except (TypeError, ValueError, RecursionError) as error:
-            raise ConfigError(f"not a config: {text[:200]!r} ({error})") from None
+            reason = str(error)[:200]
+            raise ConfigError(f"not a config: {text[:200]!r} ({reason})") from None

@@ -9,8 +9,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from aura_jax.errors import AuraError
 
-console = Console()
-messages = Console(stderr=True)
+# Names of files are printed as they are: no markup, no emoji codes, no colours of numbers.
+console = Console(markup=False, emoji=False, highlight=False)
+messages = Console(markup=False, emoji=False, highlight=False, stderr=True)
 
 
 def run(app: typer.Typer) -> None:
@@ -18,15 +19,18 @@ def run(app: typer.Typer) -> None:
     try:
         app()
     except (AuraError, OSError) as error:
-        messages.print(
-            f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True
-        )
+        messages.print(f"error: {error}", style="red", soft_wrap=True)
         sys.exit(1)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         messages.print("error: out of memory; take a smaller picture or a --size", style="red")
         sys.exit(1)
+
+
+def say(line: str) -> None:
+    """Prints a line of results, never broken at the terminal's width."""
+    console.print(line, soft_wrap=True)
 
 
 def progress() -> Progress:

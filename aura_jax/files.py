@@ -18,6 +18,8 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     if path.is_dir():
         raise AuraError(f"{path}: is a folder, give a file name")
     _check_parent(path)
+    if path.exists() and not path.is_file():
+        raise AuraError(f"{path}: is not a regular file, which could be replaced")
     if path.exists() and not overwrite:
         raise AuraError(f"{path}: exists already; give another name or --overwrite")
 

@@ -27,7 +27,8 @@ def find_checkpoint(path_or_repo_id: str | Path) -> Path:
     except OSError as error:  # a folder on the way that may not be read
         raise CheckpointError(f"{path}: {error.strerror}") from None
     match = REPO_ID.fullmatch(str(path_or_repo_id))
-    if match is None or (match["file"] is None and path.suffix in CHECKPOINT_ENDINGS):
+    names_file = path.suffix in CHECKPOINT_ENDINGS
+    if match is None or names_file != (match["file"] is not None) or Path(match["repo"]).is_dir():
         raise CheckpointError(f"{path}: no such file")
     return _fetch(match["repo"], match["file"])
 

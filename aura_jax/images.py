@@ -6,7 +6,7 @@ from pathlib import Path
 import dm_pix
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from aura_jax.errors import ImageError
 from aura_jax.files import replacing
@@ -14,14 +14,23 @@ from aura_jax.files import replacing
 type Pixels = Float[np.ndarray, "_ _ 3"]  # rows, columns, RGB
 type Pixels8 = UInt8[np.ndarray, "_ _ 3"]
 
+TURNS = {  # from the EXIF orientation to what undoes it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def read_photo(path: str | Path) -> Pixels:
     """Reads a picture upright, as RGB floats in [-1, 1].
 
-    Grayscale and palettes become RGB, transparency is laid on white, 16 bits keep their depth, and
-    of an animation the first frame is taken.
+    Grayscale (of 8 or 16 bits) and palettes become RGB, transparency is laid on white, colours of
+    16 bits are cut to 8, and of an animation the first frame is taken.
 
     Returns:
         [H, W, 3] float32, level / (levels / 2) - 1.
@@ -34,7 +43,7 @@ def read_photo(path: str | Path) -> Pixels:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                return _levels(ImageOps.exif_transpose(image)) * np.float32(2) - np.float32(1)
+                return _levels(_upright(image)) * np.float32(2) - np.float32(1)
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not a picture in a format that Pillow reads") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -60,7 +69,7 @@ def crop_photo(pixels: Pixels, size: int, offset: int | None = None) -> Pixels:
     top, left = ((height - size) // 2, (width - size) // 2) if offset is None else (offset, offset)
     if size < 1 or min(top, left) < 0 or top + size > height or left + size > width:
         at = "in the middle" if offset is None else f"at {offset},{offset}"
-        raise ImageError(f"a crop of {size}×{size} {at} does not fit a {width}×{height} picture")
+        raise ImageError(f"a crop of {size} x {size} {at} does not fit in {width} x {height}")
     return pixels[top : top + size, left : left + size]
 
 
@@ -73,7 +82,7 @@ def pad_photo(pixels: Pixels, multiple: int) -> Pixels:
     height, width = pixels.shape[:2]
     if min(height, width) < multiple:
         raise ImageError(
-            f"a picture of {width}×{height}: each side needs {multiple} pixels or more"
+            f"a picture of {width} x {height}: each side needs {multiple} pixels or more"
         )
     return np.pad(pixels, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
 
@@ -88,7 +97,15 @@ def write_photo(path: Path, pixels: Pixels8) -> None:
     """Writes a picture in the format of the path's ending, whole or not at all."""
     endings = Image.registered_extensions()
     with replacing(path) as temporary:
-        Image.fromarray(pixels).save(temporary, format=endings[path.suffix.lower()])
+        try:
+            Image.fromarray(pixels).save(temporary, format=endings[path.suffix.lower()])
+        except ValueError as error:  # such as a side that is too long for the format
+            raise ImageError(f"{path}: cannot be written: {error}") from None
+
+
+def is_picture_name(path: Path) -> bool:
+    """Whether a path ends as pictures do, of any format that Pillow knows."""
+    return path.suffix.lower() in Image.registered_extensions()
 
 
 def psnr(a: Pixels8, b: Pixels8) -> float:
@@ -96,11 +113,19 @@ def psnr(a: Pixels8, b: Pixels8) -> float:
     return float(dm_pix.psnr(a / np.float32(255), b / np.float32(255)))
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as EXIF says; Pillow's own function rewrites the EXIF too, and fails if it is odd."""
+    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image if turn is None else image.transpose(turn)
+
+
 def _levels(image: Image.Image) -> Pixels:
     """RGB in [0, 1]."""
-    if image.mode.startswith("I;16") or image.mode == "I":  # 16 bits, the latter in 32
-        gray = np.asarray(image).astype(np.float32) / 65535
-        return np.repeat(gray.clip(0, 1)[..., None], 3, axis=-1)
+    if image.mode.startswith("I"):  # 16 bits, maybe kept in 32
+        gray = np.asarray(image)
+        if gray.min() < 0 or gray.max() > 65535:
+            raise ValueError("32-bit values, whose range is not known")
+        return np.repeat((gray.astype(np.float32) / 65535)[..., None], 3, axis=-1)
     if image.mode == "F":
         raise ValueError("floating point values, whose range is not known")
     if image.has_transparency_data:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -11,12 +12,10 @@ from safetensors.numpy import save_file
 from aura_jax.config import AuraConfig
 from aura_jax.errors import CheckpointError
 from aura_jax.files import replacing
-from aura_jax.storage import StoredTensor, open_safetensors
+from aura_jax.storage import FLOAT_TYPES, StoredTensor, open_safetensors
 from aura_jax.symmetry import flip_latents
 
 type Box = tuple[int, int, int, int]
-
-FLOATS = ("BF16", "F16", "F32")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +68,9 @@ def read_latents(path: Path) -> tuple[dict[str, Latent], AuraConfig]:
             name: Latent(_values(tensor, config), _box(about["boxes"][name], tensor, config))
             for name, tensor in stored.tensors.items()
         }
-    except (KeyError, TypeError, ValueError) as error:
+        if not latents:
+            raise ValueError("it holds none")
+    except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: not latents as `aura-jax encode` writes them ({error})"
         ) from None
@@ -79,17 +80,19 @@ def read_latents(path: Path) -> tuple[dict[str, Latent], AuraConfig]:
 def _values(tensor: StoredTensor, config: AuraConfig) -> np.ndarray:
     if len(tensor.shape) != 3 or tensor.shape[2] != config.z_channels:
         raise ValueError(f"shape {tensor.shape}, expected [height, width, {config.z_channels}]")
-    if tensor.dtype not in FLOATS:
-        raise ValueError(f"{tensor.dtype} values, expected {', '.join(FLOATS)}")
+    if tensor.dtype not in FLOAT_TYPES:
+        raise ValueError(f"{tensor.dtype} values, expected {', '.join(FLOAT_TYPES)}")
     values = tensor.read()
     if not np.isfinite(values).all():
         raise ValueError("NaN or infinite values")
     return values
 
 
-def _box(box: list[int], tensor: StoredTensor, config: AuraConfig) -> Box:
-    left, top, right, bottom = map(int, box)
+def _box(box: Any, tensor: StoredTensor, config: AuraConfig) -> Box:
+    left, top, right, bottom = box
+    if not all(type(side) is int for side in box):
+        raise ValueError(f"box {box}, expected integers")
     height, width = (config.downsampling * side for side in tensor.shape[:2])
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-        raise ValueError(f"box {box} does not lie in a picture of {width}×{height}")
+        raise ValueError(f"box {box} does not lie in a picture of {width} x {height}")
     return left, top, right, bottom

@@ -14,7 +14,6 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from aura_jax.errors import CheckpointError
 from aura_jax.storage import StoredCheckpoint, StoredTensor
 
 type Shape = tuple[int, ...]
@@ -27,23 +26,19 @@ HWIO_TO_OIHW = (3, 2, 0, 1)
 
 
 def unwrapped(stored: StoredCheckpoint) -> dict[str, StoredTensor]:
-    """The tensors by their names without the prefixes of training wrappers, wherever they stand.
+    """The tensors by their names without the prefixes of training wrappers."""
+    return {without_wrappers(name): tensor for name, tensor in stored.tensors.items()}
 
-    Raises:
-        CheckpointError: if two tensors get the same name.
-    """
-    plain = {name: _without_wrappers(name) for name in stored.tensors}
-    counts = Counter(plain.values())
-    repeated = sorted(name for name in plain if counts[plain[name]] > 1)
-    if repeated:
-        raise CheckpointError(f"{stored.source}: duplicate tensors: {', '.join(repeated)}")
-    return {plain[name]: tensor for name, tensor in stored.tensors.items()}
+
+def without_wrappers(name: str) -> str:
+    """The name without `module.` and `_orig_mod.`, wherever they stand."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def layout_of(names: Iterable[str]) -> Layout:
-    """The layout whose endings the names have; only Flax has kernels and scales."""
-    flax = any(name.endswith((".kernel", ".scale")) for name in names)
-    return "flax" if flax else "torch"
+    """The layout that most endings speak of; only Flax has kernels and scales."""
+    endings = Counter(name.rpartition(".")[2] for name in names)
+    return "flax" if endings["kernel"] + endings["scale"] > endings["weight"] else "torch"
 
 
 def torch_name(flax_name: str) -> str:
@@ -68,7 +63,3 @@ def oihw(array: np.ndarray) -> np.ndarray:
     Contiguous because safetensors writes a strided array's memory, not its elements, in order.
     """
     return np.ascontiguousarray(array.transpose(HWIO_TO_OIHW)) if array.ndim == 4 else array
-
-
-def _without_wrappers(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in WRAPPERS)

@@ -6,12 +6,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import ml_dtypes  # noqa: F401  registers bfloat16 with numpy, which safetensors asks for
+import ml_dtypes  # registers bfloat16 with numpy, which safetensors asks for
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from aura_jax.errors import CheckpointError
 
+FLOAT_TYPES = {  # the format's names of the types that parameters and latents can have
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F16": np.dtype(np.float16),
+    "F32": np.dtype(np.float32),
+}
 ZIP_START, PICKLE_START = b"PK\x03\x04", b"\x80"  # torch ≥ 1.6 zips its pickles
 
 
@@ -39,6 +44,8 @@ def open_safetensors(path: str | Path) -> StoredCheckpoint:
     Raises:
         CheckpointError: if it cannot be read, is a pickle, or its header is not sound.
     """
+    if Path(path).exists() and not Path(path).is_file():
+        raise CheckpointError(f"{path}: is not a regular file; name the checkpoint file itself")
     try:
         handle = safe_open(path, "np")
     except (OSError, SafetensorError) as error:
@@ -71,8 +78,6 @@ def _stored(handle: safe_open, name: str, path: str | Path) -> StoredTensor:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    if path.is_dir():
-        return "is a folder; name the checkpoint file in it"
     if isinstance(error, OSError):
         return error.strerror or str(error)
     if is_pickle(path):

@@ -1,7 +1,8 @@
 """Do a file's tensors make up a model? Its config from names and shapes, and all that is wrong."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,8 +12,15 @@ from flax import nnx
 from aura_jax.autoencoder import AuraEquiVAE
 from aura_jax.config import AuraConfig
 from aura_jax.errors import CheckpointError, ConfigError
-from aura_jax.layout import Shape, layout_of, torch_name, torch_shape
-from aura_jax.storage import StoredCheckpoint, StoredTensor
+from aura_jax.layout import (
+    Shape,
+    layout_of,
+    torch_name,
+    torch_shape,
+    unwrapped,
+    without_wrappers,
+)
+from aura_jax.storage import StoredCheckpoint
 
 type Shapes = Mapping[str, Shape]
 
@@ -40,20 +48,22 @@ def parameters(state: nnx.State) -> dict[str, nnx.Variable]:
 
 
 def checked_config(
-    stored: StoredCheckpoint, tensors: Mapping[str, StoredTensor], given: AuraConfig | None
-) -> AuraConfig:
-    """The config of a checkpoint whose tensors are exactly those of a model, in either layout.
+    stored: StoredCheckpoint, given: AuraConfig | None = None
+) -> tuple[AuraConfig, list[str]]:
+    """The config of a checkpoint, and all that keeps its names and shapes from making up a model.
 
     Args:
-        stored: the checkpoint, for its name and metadata.
-        tensors: its tensors, free of wrappers' prefixes.
-        given: the config it must have, or None.
+        stored: the checkpoint, in either layout.
+        given: the config it must have, or None to go by its names and shapes.
+
+    Returns:
+        The config, and a line for every duplicate, missing, unexpected and misshaped tensor, and
+        for a config given or in the metadata that the tensors contradict.
 
     Raises:
-        CheckpointError: that lists every missing, unexpected and misshaped tensor as the file
-            spells it, and a config given or in the metadata that the tensors contradict.
+        CheckpointError: if no model has such sizes, or the metadata's config is none.
     """
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    shapes = {name: tensor.shape for name, tensor in unwrapped(stored).items()}
     try:
         inferred = infer_config(shapes)
         written = stored.metadata.get("config")
@@ -61,63 +71,88 @@ def checked_config(
     except ConfigError as error:
         raise CheckpointError(f"{stored.source}: {error}") from None
     # What the metadata says is held against the tensors, never built: it could say anything.
-    config = given or inferred
-    problems = sorted(_misfits(config, shapes))
-    if declared not in (None, config):
-        problems.insert(0, f"config: expected {config}, the file's metadata says {declared}")
+    config, problems = given or inferred, []
     if inferred != config:
-        problems.insert(0, f"config: expected {config}, names and shapes say {inferred}")
-    raise_all(stored.source, problems)
-    return config
+        problems.append(f"config: expected {config}, names and shapes say {inferred}")
+    if declared not in (None, config):
+        problems.append(f"config: expected {config}, the file's metadata says {declared}")
+    return config, problems + sorted((*_repeats(stored), *_misfits(config, shapes)))
 
 
 def infer_config(shapes: Shapes) -> AuraConfig:
     """The config that names and shapes of either layout speak of.
 
-    What no tensor tells stays at its default: the comparison with the config's own names and
-    shapes then says what is missing.
+    Each size is asked of several tensors, so that one that is missing or misshaped is outvoted and
+    can be named; a size that none tells stays at its default.
 
     Raises:
         ConfigError: if no model has such sizes.
     """
-    conv_in, conv_out = (_channels(shapes, f"encoder.{end}") for end in ("conv_in", "conv_out"))
-    image_out = _channels(shapes, "decoder.conv_out")
-    levels = list(_run(shapes, "encoder.down.{}.block.0.conv1"))
-    blocks = list(_run(shapes, "encoder.down.0.block.{}.conv1"))
+    first, conv_in = "encoder.down.0.block", _channels(shapes, "encoder.conv_in")
+    ch = _vote(conv_in[1:], _length(shapes, "encoder.conv_in.bias", f"{first}.0.norm1.bias"))
+    widths = list(_run(shapes, "encoder.down.{}.block.0"))
     told = {
-        "ch": conv_in and conv_in[1],
-        "ch_mult": conv_in and tuple(level[1] // conv_in[1] for level in levels),
-        "num_res_blocks": len(blocks),
-        "z_channels": conv_out and conv_out[1],
-        "in_channels": conv_in and conv_in[0],
-        "out_channels": image_out and image_out[1],
+        "ch": ch,
+        "ch_mult": ch and tuple(width // ch for width in widths),
+        "num_res_blocks": len(list(_run(shapes, first + ".{}"))),
+        "z_channels": _end(shapes, "encoder.conv_out", AuraConfig.z_channels),
+        "in_channels": _vote(conv_in[:1]),
+        "out_channels": _end(shapes, "decoder.conv_out", AuraConfig.out_channels),
     }
     return AuraConfig(**{field: value for field, value in told.items() if value})
 
 
-def raise_all(source: str, problems: list[str]) -> None:
+def raise_all(source: str, problems: Sequence[str]) -> None:
     """Raises one CheckpointError that lists all problems; none, if there are none."""
     if problems:
         lines = "\n  ".join(problems)
         raise CheckpointError(f"{source}: not a usable AuraEquiVAE checkpoint\n  {lines}")
 
 
-def _channels(shapes: Shapes, conv: str) -> tuple[int, int] | None:
-    """Input and output channels of a convolution; None if it is missing or no convolution."""
+def _vote(*witnesses: Sequence[int]) -> int | None:
+    """What most witnesses say; the first of them, if they are at odds."""
+    votes = Counter(size for sizes in witnesses for size in sizes)
+    return max(votes, key=votes.__getitem__, default=None)
+
+
+def _length(shapes: Shapes, *vectors: str) -> list[int]:
+    """The lengths of those vectors that are there."""
+    found = (shapes.get(vector, ()) for vector in vectors)
+    return [shape[0] for shape in found if len(shape) == 1 and shape[0] > 0]
+
+
+def _channels(shapes: Shapes, conv: str) -> tuple[int, ...]:
+    """Input and output channels of a convolution; nothing if it is missing or misshaped."""
     kernel, weight = shapes.get(f"{conv}.kernel", ()), shapes.get(f"{conv}.weight", ())
     if len(kernel) == 4 and min(kernel) > 0:
-        return kernel[2], kernel[3]
+        return kernel[2:]
     if len(weight) == 4 and min(weight) > 0:
-        return weight[1], weight[0]
-    return None
+        return weight[1::-1]
+    return ()
 
 
-def _run(shapes: Shapes, pattern: str) -> Iterator[tuple[int, int]]:
-    """Channels of pattern.format(0), pattern.format(1), … up to the first that is missing."""
-    index = 0
-    while (channels := _channels(shapes, pattern.format(index))) is not None:
-        yield channels
-        index += 1
+def _end(shapes: Shapes, conv: str, usual: int) -> int | None:
+    """Output channels of a network; where its kernel and bias are at odds, the usual number."""
+    return _vote(_channels(shapes, conv)[1:], _length(shapes, f"{conv}.bias"), [usual])
+
+
+def _run(shapes: Shapes, pattern: str) -> Iterator[int]:
+    """Widths of the blocks pattern.format(0), pattern.format(1), … up to the first missing one."""
+    for index in range(len(shapes)):
+        block = pattern.format(index)
+        biases = (f"{block}.{layer}.bias" for layer in ("conv1", "norm2", "conv2"))
+        width = _vote(_length(shapes, *biases))
+        if width is None:
+            return
+        yield width
+
+
+def _repeats(stored: StoredCheckpoint) -> Iterator[str]:
+    plain = {name: without_wrappers(name) for name in stored.tensors}
+    counts = Counter(plain.values())
+    for name in plain:
+        if counts[plain[name]] > 1:
+            yield f"duplicate: {name}"
 
 
 def _misfits(config: AuraConfig, shapes: Shapes) -> Iterator[str]:

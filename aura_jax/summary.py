@@ -6,7 +6,7 @@ import math
 from aura_jax.config import AuraConfig
 from aura_jax.layout import Layout, layout_of, unwrapped
 from aura_jax.storage import StoredCheckpoint
-from aura_jax.strict import checked_config
+from aura_jax.strict import checked_config, raise_all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +31,12 @@ def summarise(stored: StoredCheckpoint) -> Summary:
     Raises:
         CheckpointError: if these are not exactly those of an AuraEquiVAE.
     """
+    config, problems = checked_config(stored)
+    raise_all(stored.source, problems)
     tensors = unwrapped(stored)
     return Summary(
         layout=layout_of(tensors),
-        config=checked_config(stored, tensors, None),
+        config=config,
         tensors=len(tensors),
         parameters=sum(math.prod(tensor.shape) for tensor in tensors.values()),
         dtypes=tuple(sorted({tensor.dtype for tensor in tensors.values()})),

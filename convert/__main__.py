@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 from aura_jax import AuraEquiVAE
 from aura_jax.checkpoint import build, save
-from aura_jax.console import console, messages, progress, readable_bytes, run
+from aura_jax.console import console, messages, progress, readable_bytes, run, say
 from aura_jax.errors import AuraError
 from aura_jax.files import check_free, replacing
 from aura_jax.hub import find_checkpoint
@@ -34,9 +34,7 @@ def convert(
     src: Annotated[str, typer.Argument(help="A checkpoint file or a Hugging Face hub id.")],
     dst: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
     layout: Annotated[Layout, typer.Option(help="Names and axes to write.")] = "flax",
-    dtype: Annotated[
-        Literal["bf16", "f32"] | None, typer.Option(help="Cast to; else as stored.")
-    ] = None,
+    dtype: Annotated[DtypeName | None, typer.Option(help="Cast to; else as stored.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Compare with PyTorch.")] = False,
     allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Take pickles.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DST.")] = False,
@@ -52,13 +50,13 @@ def convert(
         written = summarise(open_safetensors(temporary))
         if verify:
             _verify(open_source(path, allow_pickle=allow_pickle), temporary, param_dtype)
-    _say(f"wrote {dst} ({readable_bytes(dst.stat().st_size)}): {written}")
+    say(f"wrote {dst} ({readable_bytes(dst.stat().st_size)}): {written}")
 
 
 def _read(path: Path, param_dtype: DTypeLike | None, *, allow_pickle: bool) -> AuraEquiVAE:
     """Builds the model; the source is closed when this returns, which frees its memory."""
     source = open_source(path, allow_pickle=allow_pickle)
-    _say(f"read {path} ({readable_bytes(path.stat().st_size)}): {summarise(source)}")
+    say(f"read {path} ({readable_bytes(path.stat().st_size)}): {summarise(source)}")
     with progress() as bar:
         task = bar.add_task("convert", total=len(source.tensors))
 
@@ -91,14 +89,10 @@ def _verify(source: StoredCheckpoint, converted: Path, param_dtype: DTypeLike | 
         table.add_row(error.stage, *(f"{value:.2e}" for value in measured), verdict)
     console.print(table)
     over = [error.stage for error in errors if not error.passes]
-    limits = f"fp32 ≤ {FP32_PARITY:.0e}, bf16 ≤ {BF16_AGAINST_TORCH} × PyTorch's own"
+    limits = f"fp32 <= {FP32_PARITY:.0e}, bf16 <= {BF16_AGAINST_TORCH} times PyTorch's own"
     if over:
         raise AuraError(f"{over[0]} is the first of {len(over)} stages over tolerance ({limits})")
-    _say(f"all {len(errors)} stages within tolerance ({limits})")
-
-
-def _say(line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    say(f"all {len(errors)} stages within tolerance ({limits})")
 
 
 if __name__ == "__main__":

@@ -80,9 +80,12 @@ def verify(
 
 
 def relative_error(x: np.ndarray, reference: np.ndarray) -> float:
-    """‖x - reference‖ / ‖reference‖ in the L2 norm, computed in float64."""
+    """‖x - reference‖ / ‖reference‖ in the L2 norm, in float64; 0 for zeros that are zeros."""
     exact = reference.astype(np.float64)
-    return float(np.linalg.norm(x.astype(np.float64) - exact) / np.linalg.norm(exact))
+    distance, norm = np.linalg.norm(x.astype(np.float64) - exact), np.linalg.norm(exact)
+    if norm == 0:
+        return 0.0 if distance == 0 else np.inf
+    return float(distance / norm)
 
 
 def seeded_images(config: AuraConfig) -> np.ndarray:

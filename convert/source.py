@@ -1,8 +1,8 @@
 """Opens what a checkpoint may be: safetensors under any name, or a pickle made by PyTorch."""
 
-import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import ml_dtypes
@@ -10,6 +10,9 @@ import numpy as np
 
 from aura_jax.errors import CheckpointError
 from aura_jax.storage import StoredCheckpoint, StoredTensor, is_pickle, open_safetensors
+
+NETWORKS = {"encoder", "decoder"}
+MAX_DEPTH = 3  # of mappings in mappings; some contain themselves
 
 
 def open_source(path: Path, *, allow_pickle: bool) -> StoredCheckpoint:
@@ -20,8 +23,8 @@ def open_source(path: Path, *, allow_pickle: bool) -> StoredCheckpoint:
         allow_pickle: whether a pickle may be read (with weights_only=True, so no code is run).
 
     Raises:
-        CheckpointError: if it cannot be read, or is a pickle that was not allowed or that holds
-            anything but a state dict.
+        CheckpointError: if it cannot be read, or is a pickle that was not allowed, or that holds
+            none or several state dicts of an autoencoder.
     """
     try:
         return open_safetensors(path)
@@ -36,13 +39,16 @@ def _open_pickle(path: Path) -> StoredCheckpoint:
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: not a pickle of tensors alone: {reason}") from None
-    state = _state_dict(content)
-    if not state:
-        raise CheckpointError(f"{path}: no state dict found, only a {type(content).__name__}")
-    tensors = {name: _stored(tensor) for name, tensor in state.items()}
+    except Exception:  # a broken pickle can make the unpickler raise anything
+        raise CheckpointError(
+            f"{path}: not a pickle that torch reads with weights_only=True: it is broken, or holds "
+            "more than tensors and could run code; save its state dict alone"
+        ) from None
+    states = dict(_state_dicts(content, ""))
+    if len(states) != 1:
+        found = ", ".join(states) or f"only a {type(content).__name__}"
+        raise CheckpointError(f"{path}: expected one state dict of an autoencoder, found {found}")
+    tensors = {name: _stored(tensor) for name, tensor in next(iter(states.values())).items()}
     return StoredCheckpoint(str(path), tensors, {})
 
 
@@ -51,15 +57,27 @@ def _is_zip(path: Path) -> bool:
         return file.read(2) == b"PK"
 
 
-def _state_dict(content: Any) -> dict[str, Any]:
-    """The mapping of names to tensors: the content itself, or the one that lies in it."""
-    if not isinstance(content, Mapping):
-        return {}
-    tensors = {name: value for name, value in content.items() if hasattr(value, "untyped_storage")}
-    if tensors:
-        return tensors
-    inner = [state for value in content.values() if (state := _state_dict(value))]
-    return inner[0] if len(inner) == 1 else {}
+def _state_dicts(content: Any, name: str, depth: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The mappings in a checkpoint that hold parameters of an encoder and decoder, by their path.
+
+    Training code keeps them beside counters, optimisers and other networks.
+    """
+    import torch
+
+    if not isinstance(content, Mapping) or depth > MAX_DEPTH:
+        return
+    dense = {k: v for k, v in content.items() if isinstance(k, str) and _is_dense(v, torch)}
+    if any(NETWORKS & set(key.split(".")) for key in dense):
+        yield name or "state dict", dense
+        return
+    for key, value in content.items():
+        yield from _state_dicts(value, f"{name}.{key}".strip("."), depth + 1)
+
+
+def _is_dense(value: Any, torch: ModuleType) -> bool:
+    if not isinstance(value, torch.Tensor):
+        return False
+    return value.layout == torch.strided and value.device.type == "cpu"
 
 
 def _stored(tensor: Any) -> StoredTensor:

@@ -164,8 +164,51 @@ def test_a_cast_that_overflows_is_named(tensors: Tensors, tmp_path: Path):
 
 def test_duplicates_are_named(tensors: Tensors, tmp_path: Path):
     tensors["module.encoder.conv_in.bias"] = tensors["encoder.conv_in.bias"]
-    with pytest.raises(CheckpointError, match=r"duplicate .*: encoder\.conv_in\.bias, module\.enc"):
+    with pytest.raises(CheckpointError) as error:
         aura_jax.load(written(tmp_path / "twice", tensors))
+    names = ("encoder.conv_in.bias", "module.encoder.conv_in.bias")
+    assert str(error.value).splitlines()[1:] == [f"  duplicate: {name}" for name in names]
+
+
+def test_problems_of_every_kind_stand_together(tensors: Tensors, tmp_path: Path):
+    del tensors["decoder.conv_out.weight"]
+    tensors["module.encoder.norm_out.bias"] = tensors["encoder.norm_out.bias"]
+    tensors["encoder.conv_in.bias"] = np.zeros(32, np.int32)
+    tensors["encoder.norm_out.weight"] = np.full(64, np.nan, np.float32)
+    with pytest.raises(CheckpointError) as error:
+        aura_jax.load(written(tmp_path / "broken", tensors))
+    kinds = [line.split(":")[0].strip() for line in str(error.value).splitlines()[1:]]
+    assert kinds == ["duplicate", "duplicate", "missing", "type", "not finite"]
+
+
+@pytest.mark.parametrize("layout", ["torch", "flax"])
+@pytest.mark.parametrize("drop", [True, False])
+def test_no_single_tensor_hides_behind_the_config(
+    tiny_vae: AuraEquiVAE, tmp_path: Path, layout: Any, drop: bool
+):
+    """Whichever tensor is missing or misshaped, it is named, and nothing else is."""
+    aura_jax.save(tiny_vae, tmp_path / "whole", layout=layout)
+    whole = read(tmp_path / "whole")
+    for name in whole:
+        broken = {key: value for key, value in whole.items() if key != name}
+        if not drop:
+            broken[name] = np.zeros([size + 1 for size in whole[name].shape], np.float32)
+        with pytest.raises(CheckpointError) as error:
+            aura_jax.load(written(tmp_path / "broken", broken))
+        problem = "missing" if drop else "misshaped"
+        lines = [line for line in str(error.value).splitlines()[1:] if "config:" not in line]
+        assert len(lines) == 1, name
+        assert lines[0].startswith(f"  {problem}: {name} ")
+
+
+def test_types_that_no_model_has(tensors: Tensors, tmp_path: Path):
+    path = written(tmp_path / "tiny", tensors)
+    for dtype in (np.int8, np.float64, jnp.complex64, "bf16", jnp.float8_e4m3fn):
+        with pytest.raises(AuraError, match="expected bfloat16, float16 or float32"):
+            aura_jax.load(path, dtype=dtype)
+        with pytest.raises(AuraError, match="expected bfloat16, float16 or float32"):
+            aura_jax.load(path, param_dtype=dtype)
+    assert aura_jax.load(path, dtype="bfloat16").config == TINY_CONFIG
 
 
 def test_a_config_that_the_tensors_contradict(tensors: Tensors, tmp_path: Path):
@@ -234,7 +277,7 @@ def test_a_truncated_file(tensors: Tensors, tmp_path: Path):
 
 
 def test_paths_that_are_no_files(tmp_path: Path):
-    with pytest.raises(CheckpointError, match="is a folder"):
+    with pytest.raises(CheckpointError, match="is not a regular file"):
         aura_jax.load(tmp_path)
     with pytest.raises(CheckpointError, match=r"nowhere\.safetensors: no such file"):
         aura_jax.load(tmp_path / "nowhere.safetensors")

@@ -141,10 +141,10 @@ def test_refusals_name_the_thing_and_write_nothing(photo: Path, tmp_path: Path):
     for words, message in (
         (("encode", text, *out), "text.png: not a picture"),
         (("encode", tmp_path / "no.png", *out), "no.png: No such file"),
-        (("encode", small, *out), "40×7: each side needs 8 pixels"),
+        (("encode", small, *out), r"small\.png: a picture of 40 x 7: each side needs 8 pixels"),
         (("encode", photo, photo, *out), "of the same name: corner"),
         (("encode", photo, twin, *out), "of the same name: corner"),
-        (("encode", photo, "--size", "99", *out), r"corner.png: a crop of 99×99 .* 45×30"),
+        (("encode", photo, "--size", "99", *out), r"corner\.png: a crop of 99 x 99 .* 45 x 30"),
         (("encode", photo, "--crop", "9", *out), "--crop .* give its --size too"),
         (("encode", photo, "--out", tmp_path / "no" / "z", *WEIGHTS), "folder .* does not exist"),
         (("encode", photo, "--out", tmp_path / "z", "--weights", text), "text.png: is not a sound"),

@@ -1,5 +1,7 @@
 """python -m convert: what it writes, what it proves, and what it refuses."""
 
+import contextlib
+import dataclasses
 import re
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import aura_jax
 from aura_jax import AuraConfig, AuraError, CheckpointError
 from aura_jax.tolerances import FP32_PARITY
 from convert.__main__ import app
-from convert.parity import relative_error, verify
+from convert.parity import StageError, relative_error, verify
 from convert.source import open_source
 from convert.torch_reference import TorchAuraEquiVAE
 from tests.conftest import CHECKPOINTS, GOLDEN_WEIGHTS, ROOT, Golden
@@ -112,7 +114,14 @@ def test_verification_names_the_first_stage_that_differs(
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"step": 3, "model": s}])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: {"step": torch.tensor(3), "model": s},
+        lambda s: {"nets": {"vae": s, "disc": {"conv.weight": torch.zeros(1)}}},
+    ],
+)
 def test_pickles_only_when_allowed(tmp_path: Path, legacy: bool, wrap: Any):
     source, target = tmp_path / "pickle.pt", tmp_path / "out.safetensors"
     state = load_file(GOLDEN_WEIGHTS)
@@ -134,10 +143,22 @@ def test_pickles_that_run_code_are_refused_even_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
+    endless: dict[str, Any] = {}
+    endless["self"] = endless
     for content, message in (
-        ({"encoder": Harmful()}, "not a pickle of tensors alone"),
-        ({"step": 3}, "no state dict found, only a dict"),
-        ([1, 2], "no state dict found, only a list"),
+        ({"encoder": Harmful()}, "not a pickle that torch reads with weights_only"),
+        ({"step": 3}, "expected one state dict of an autoencoder, found only a dict"),
+        ([1, 2], "found only a list"),
+        ({0: torch.zeros(1), ("a",): torch.zeros(1)}, "found only a dict"),
+        (endless, "not a pickle that torch reads|found only a dict"),
+        (
+            {"model": {"encoder.a": torch.zeros(1)}, "ema": {"decoder.a": torch.zeros(1)}},
+            "model, ema",
+        ),
+        (
+            {"encoder.conv_in.bias": torch.zeros(3).to_sparse()},
+            "not a pickle that torch|found only a dict",
+        ),
     ):
         torch.save(content, "harmful.pt")
         with pytest.raises(CheckpointError, match=message):
@@ -146,6 +167,37 @@ def test_pickles_that_run_code_are_refused_even_then(
     with pytest.raises(CheckpointError, match=r"^harmful\.pt: "):
         convert("harmful.pt", "out.safetensors", "--allow-pickle")
     assert [path.name for path in tmp_path.iterdir()] == ["harmful.pt"]
+
+
+def test_broken_pickles_are_our_error(tmp_path: Path):
+    path = tmp_path / "broken.pt"
+    state = {"encoder.a": torch.zeros(2, 3), "step": 3}
+    rng = np.random.default_rng(0)
+    for legacy in (False, True):
+        torch.save(state, path, _use_new_zipfile_serialization=not legacy)
+        whole = path.read_bytes()
+        for _ in range(100):
+            content = bytearray(whole)
+            content[rng.integers(4, len(whole))] ^= 1 << rng.integers(8)
+            path.write_bytes(content[: rng.integers(5, 2 * len(whole))])
+            with contextlib.suppress(CheckpointError):
+                open_source(path, allow_pickle=True)
+
+
+def test_a_verdict_needs_both_types():
+    good = StageError("stage", fp32=1e-6, torch_fp32=1e-6, bf16=1.1e-2, torch_bf16=1e-2)
+    assert good.passes
+    assert not dataclasses.replace(good, bf16=1.3e-2).passes
+    assert not dataclasses.replace(good, fp32=4e-6).passes
+    assert not dataclasses.replace(good, fp32=np.nan).passes
+    assert not dataclasses.replace(good, bf16=np.nan).passes
+    assert dataclasses.replace(good, bf16=3e-3, torch_bf16=2e-3).passes
+
+
+def test_errors_relative_to_zero():
+    zero = np.zeros(3)
+    assert relative_error(zero, zero) == 0
+    assert relative_error(zero + 1, zero) == np.inf
 
 
 def test_non_contiguous_tensors_of_a_pickle(tmp_path: Path):

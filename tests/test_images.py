@@ -61,6 +61,27 @@ def test_transparency_is_laid_on_white(tmp_path: Path):
     np.testing.assert_array_equal(pixels, np.ones((8, 8, 3)))
 
 
+def test_odd_exif_does_not_cost_the_photograph(tmp_path: Path):
+    """An entry of a wrong type beside the orientation, which Pillow can read and not write."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 3, "maker"
+    data = exif.tobytes().replace(b"\x01\x0f\x00\x02", b"\x01\x0f\x00\x05")
+    data = data.replace(b"\x0f\x01\x02\x00", b"\x0f\x01\x05\x00")
+    path = saved(tmp_path / "odd.png", Image.fromarray(RGB[::-1, ::-1]), exif=data + bytes(64))
+    np.testing.assert_array_equal(to_8_bit(read_photo(path)), RGB)
+
+
+def test_32_bits_are_refused_where_16_do_not_hold_them(tmp_path: Path):
+    for level, fits in ((65535, True), (65536, False), (-1, False)):
+        values = np.full((8, 8), level, np.int32)
+        path = saved(tmp_path / "deep.tiff", Image.fromarray(values))
+        if fits:
+            assert read_photo(path).max() == 1
+        else:
+            with pytest.raises(ImageError, match="32-bit values"):
+                read_photo(path)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(tmp_path: Path, orientation: int):
     upright = Image.fromarray(RGB)
@@ -93,7 +114,7 @@ def test_crops_are_the_model_cards():
     np.testing.assert_array_equal(to_8_bit(crop_photo(pixels, 5, 2)), np.asarray(box))
     np.testing.assert_array_equal(crop_photo(pixels, 5), pixels[2:7, 4:9])
     for size, offset in ((10, None), (5, 5), (9, 6), (0, 0)):
-        with pytest.raises(ImageError, match=rf"crop of {size}×{size} .* a 14×9 picture"):
+        with pytest.raises(ImageError, match=rf"crop of {size} x {size} .* in 14 x 9"):
             crop_photo(pixels, size, offset)
 
 
@@ -102,7 +123,7 @@ def test_padding_repeats_the_far_edges():
     assert padded.shape == (16, 16, 3)
     np.testing.assert_array_equal(padded[:9, :14], to_float(RGB))
     np.testing.assert_array_equal(padded[9:], padded[8:9].repeat(7, axis=0))
-    with pytest.raises(ImageError, match="a picture of 14×7: each side needs 8 pixels"):
+    with pytest.raises(ImageError, match="a picture of 14 x 7: each side needs 8 pixels"):
         pad_photo(to_float(RGB)[:7], 8)
 
 
@@ -162,11 +183,11 @@ def test_what_is_no_picture_is_named(tmp_path: Path):
 
 
 def test_whatever_a_decoder_raises_is_our_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def decode(image: Image.Image, in_place: bool = False) -> None:
+    def decode(image: Image.Image) -> None:
         raise RuntimeError("decoding of color planes failed")
 
     path = saved(tmp_path / "whole.png", Image.fromarray(RGB))
-    monkeypatch.setattr("aura_jax.images.ImageOps.exif_transpose", decode)
+    monkeypatch.setattr("aura_jax.images._upright", decode)
     with pytest.raises(ImageError, match=r"whole\.png: cannot be read as a picture: decoding of"):
         read_photo(path)
 
@@ -187,6 +208,12 @@ def test_pictures_are_written_whole(tmp_path: Path):
         with Image.open(path) as image:
             assert image.size == (14, 9)
     np.testing.assert_array_equal(to_8_bit(read_photo(tmp_path / "picture.png")), RGB)
+
+
+def test_a_picture_too_large_for_its_format(tmp_path: Path):
+    with pytest.raises(ImageError, match=r"wide\.webp: cannot be written"):
+        write_photo(tmp_path / "wide.webp", np.zeros((1, 20_000, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
 
 
 def to_float(pixels: np.ndarray) -> np.ndarray:

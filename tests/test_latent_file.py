@@ -40,8 +40,12 @@ def test_the_box_moves_with_the_flip():
     [
         (VALUES, {}, "'config'"),
         (VALUES, {**ABOUT, "boxes": {}}, "'a'"),
-        (VALUES, {**ABOUT, "boxes": {"a": [0, 0, 25, 9]}}, "does not lie in a picture of 24×16"),
+        (VALUES, {**ABOUT, "boxes": {"a": [0, 0, 25, 9]}}, "does not lie in a picture of 24 x 16"),
         (VALUES, {**ABOUT, "boxes": {"a": [0, 0]}}, "not enough values"),
+        (VALUES, {**ABOUT, "boxes": {"a": [0, 0, 20.5, 9]}}, "expected integers"),
+        (VALUES, {**ABOUT, "boxes": {"a": [0, 0, float("inf"), 9]}}, "expected integers"),
+        (VALUES, {**ABOUT, "boxes": {"a": "0088"}}, "expected integers"),
+        (VALUES, {**ABOUT, "config": {"num_res_blocks": 10**6}}, "over 8 levels or 16 blocks"),
         (VALUES, {**ABOUT, "config": {"ch": 3}}, "width 3 is not a multiple"),
         (VALUES[None], ABOUT, r"shape \(1, 2, 3, 16\), expected \[height, width, 16\]"),
         (VALUES[..., :4], ABOUT, r"shape \(2, 3, 4\)"),
@@ -53,6 +57,12 @@ def test_other_files_are_refused(tmp_path: Path, values: np.ndarray, about: dict
     path = tmp_path / "file"
     save_file({"a": np.ascontiguousarray(values)}, path, {"latents": json.dumps(about)})
     with pytest.raises(CheckpointError, match=f"file: not latents as .*{message}"):
+        read_latents(path)
+    save_file({}, path, {"latents": json.dumps(ABOUT)})
+    with pytest.raises(CheckpointError, match="it holds none"):
+        read_latents(path)
+    save_file({"a": VALUES}, path, {"latents": "[" * 100_000})
+    with pytest.raises(CheckpointError, match="not latents as"):
         read_latents(path)
     save_file({"a": VALUES}, path)
     with pytest.raises(CheckpointError, match="not latents as `aura-jax encode` writes them"):
