@@ -201,6 +201,7 @@ def _check_layout(name: str, x: Array | np.ndarray, channels: int, shortest: int
         hint = "; this looks like NCHW, move axis 1 to the end" if x.shape[1] == channels else ""
         raise ArrayError(f"{got}: expected {channels} channels on the last axis{hint}")
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ArrayError(f"{got}: expected floats; for 8-bit images, x / 127.5 - 1")
+        hint = "; for 8-bit images, x / 127.5 - 1" if name == "images" else ""
+        raise ArrayError(f"{got}: expected floats{hint}")
     if min(x.shape[1:3]) < shortest or x.shape[0] == 0:
         raise ArrayError(f"{got}: expected an image or more, with sides of at least {shortest}")

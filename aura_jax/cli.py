@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -224,7 +223,7 @@ def _targets(names: list[str], out: Path, *, overwrite: bool) -> dict[str, Path]
     check_folder(out)
     targets = {name: out / f"{name}.png" for name in names}
     for name, path in targets.items():
-        if path.name != f"{name}.png" or "\0" in name or len(os.fsencode(path.name)) > 200:
+        if not name or path.name != f"{name}.png" or "\0" in name or len(name.encode()) > 200:
             raise AuraError(f"latent named {name[:80]!r}: no file can have this name")
         if out.exists():
             check_free(path, overwrite=overwrite)

@@ -37,9 +37,10 @@ def encode(vae: AuraEquiVAE, images: Array | np.ndarray) -> Float[Array, "b h w 
         Latents [B, H/8, W/8, 16], clamped to ±8, in the model's compute dtype.
 
     Raises:
-        ArrayError: if the layout, shape, type or range is wrong. Values are looked at only when
-            they are known, so not inside another jit.
+        ArrayError: if the layout, shape, type or range is wrong. The range is looked at only
+            where values are known, so not inside another jit; the look waits for `images`.
     """
+    _check_array("images", images)
     if not isinstance(images, jax.core.Tracer):
         _check_range(images)
     return _encode(vae, images)
@@ -58,7 +59,13 @@ def decode(vae: AuraEquiVAE, latents: Array | np.ndarray) -> Float[Array, "b h w
     Raises:
         ArrayError: if the layout, shape or type is wrong.
     """
+    _check_array("latents", latents)
     return _decode(vae, latents)
+
+
+def _check_array(name: str, x: object) -> None:
+    if not isinstance(x, jax.Array | np.ndarray):
+        raise ArrayError(f"{name}: expected a jax or numpy array, got a {type(x).__name__}")
 
 
 def _check_range(images: Array | np.ndarray) -> None:

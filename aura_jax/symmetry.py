@@ -5,10 +5,10 @@ channels -4 and -3 for the horizontal flip, -2 and -1 for the vertical one. The 
 that decode(flip_latents(z)) ≈ flip_images(decode(z)).
 """
 
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
@@ -86,30 +86,27 @@ def random_flips(
     )
 
 
-def _flip[T: AnyArray](x: T, flag: Flag, axis: int, negated: slice | None) -> T:
+def _flip(x: Any, flag: Flag, axis: int, negated: slice | None) -> Any:
     if x.ndim < 3:
         raise ArrayError(f"array of shape {x.shape}: expected [..., height, width, channels]")
     if isinstance(flag, bool | np.bool_):
         return _mirror(x, axis, negated) if flag else x
     _check_flag(flag, x)
-    where = _namespace(x, flag).where
-    return where(
-        flag.reshape(flag.shape + (1,) * (x.ndim - flag.ndim)), _mirror(x, axis, negated), x
-    )
+    per_sample = flag.reshape(flag.shape + (1,) * (x.ndim - flag.ndim))
+    if isinstance(x, np.ndarray) and not isinstance(flag, jax.core.Tracer):
+        return np.where(np.asarray(per_sample), _mirror(x, axis, negated), x)
+    return jnp.where(per_sample, _mirror(x, axis, negated), x)
 
 
-def _mirror[T: AnyArray](x: T, axis: int, negated: slice | None) -> T:
-    numpy = _namespace(x)
-    x = numpy.flip(x, axis)
+def _mirror(x: Any, axis: int, negated: slice | None) -> Any:
+    numpy = np if isinstance(x, np.ndarray) else jnp
+    # A copy and not numpy's view: safetensors and others write the memory of what they are given.
+    x = numpy.flip(x, axis).copy()
     if negated is None:
         return x
     kept = np.ones((1,) * (x.ndim - 1) + x.shape[-1:], bool)
     kept[..., negated] = False
     return numpy.where(kept, x, -x)
-
-
-def _namespace(*arrays: AnyArray) -> ModuleType:
-    return np if all(isinstance(array, np.ndarray) for array in arrays) else jnp
 
 
 def _check_flag(flag: AnyArray, x: AnyArray) -> None:

@@ -8,6 +8,15 @@ reference on the same weights.
 # or head order is 1e-3 or more. Matrix precision must be "highest": TF32 alone costs 1e-3.
 FP32_PARITY = 3e-6
 
+# A border row or column holds few pixels, over which errors average less.
+FP32_BORDER = 2 * FP32_PARITY
+
+# The golden vectors are float64 results that were stored as float32 (2⁻²⁴ = 6e-8).
+FP32_STORAGE = 1e-7
+
+# What the mean of a norm's input costs: it is known to 24 bits of its own size.
+FP32_MEAN = 2**-23
+
 # On the same vectors our float32 may be at most this many times as far off as PyTorch's.
 FP32_AGAINST_TORCH = 2.0
 

@@ -8,15 +8,17 @@ Relative L2 errors against float64 runs of the reference; see tests/data/README.
 from pathlib import Path
 
 import jax.numpy as jnp
+import numpy as np
 from rich import box
 from rich.table import Table
-from safetensors import safe_open
 
 import aura_jax
 from aura_jax.console import console
+from aura_jax.storage import open_safetensors
 from convert.parity import Part, flax_outputs, relative_error
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
+# Each golden output, the network that makes it, and the golden input it is made of.
 OUTPUTS: dict[str, tuple[Part, str]] = {
     "latents": ("encoder", "images"),
     "decoded": ("decoder", "latents"),
@@ -25,10 +27,15 @@ OUTPUTS: dict[str, tuple[Part, str]] = {
 }
 
 
+def read_golden() -> dict[str, np.ndarray]:
+    """The golden vectors by name, NHWC."""
+    stored = open_safetensors(DATA / "small_io.safetensors")
+    return {name: tensor.read().transpose(0, 2, 3, 1) for name, tensor in stored.tensors.items()}
+
+
 def main() -> None:
     """Prints a row per output and type."""
-    with safe_open(DATA / "small_io.safetensors", "np") as file:
-        golden = {name: file.get_tensor(name).transpose(0, 2, 3, 1) for name in file.offset_keys()}
+    golden = read_golden()
     table = Table("output", "type", "aura-jax", "PyTorch", box=box.MARKDOWN)
     for dtype, label in ((jnp.float32, "f32"), (jnp.bfloat16, "bf16")):
         vae = aura_jax.load(DATA / "small_bf16.pt", dtype=dtype)

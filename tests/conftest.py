@@ -12,6 +12,7 @@ from flax import nnx
 
 import aura_jax
 from aura_jax import AuraConfig, AuraEquiVAE
+from benchmarks.parity import read_golden
 
 jax.config.update("jax_default_matmul_precision", "highest")  # no TF32 in disguise
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -30,11 +31,7 @@ type Golden = Mapping[str, np.ndarray]
 @pytest.fixture(scope="session")
 def golden() -> Golden:
     """Inputs and outputs of the reference, NHWC; see tests/data/README.md."""
-    import safetensors
-
-    with safetensors.safe_open(DATA / "small_io.safetensors", "np") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dict
-    return {name: array.transpose(0, 2, 3, 1) for name, array in arrays.items()}
+    return read_golden()
 
 
 @pytest.fixture(scope="session")

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 from typer.testing import CliRunner
 
 import aura_jax
-from aura_jax import AuraError, cli
+from aura_jax import AuraConfig, AuraEquiVAE, AuraError, cli
 from aura_jax.images import read_photo, to_8_bit
-from aura_jax.latent_file import read_latents
-from tests.conftest import GOLDEN_WEIGHTS, ROOT
+from aura_jax.latent_file import Latent, read_latents, write_latents
+from tests.conftest import GOLDEN_CONFIG, GOLDEN_WEIGHTS, ROOT
 
 PHOTO = ROOT / "examples" / "chelsea.jpg"
 WEIGHTS = ["--weights", str(GOLDEN_WEIGHTS)]
@@ -163,6 +164,54 @@ def test_refusals_name_the_thing_and_write_nothing(photo: Path, tmp_path: Path):
         with pytest.raises(AuraError, match=message):
             command(*words)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_names_that_files_of_tensors_or_terminals_stumble_over(photo: Path, tmp_path: Path):
+    out = tmp_path / "[red]z:cat:.st"
+    odd = photo.rename(tmp_path / "[b]ä :cat:.png")
+    assert f"wrote {out} (" in command("encode", odd, "--out", out, *WEIGHTS)
+    assert f"wrote {out}x" in command("flip", out, "-h", "--out", f"{out}x")
+    assert f"wrote {tmp_path}/d/{odd.name}" in command(
+        "decode", out, "--out", tmp_path / "d", *WEIGHTS
+    )
+    for name in ("__metadata__.png", "a\nb.png", os.fsdecode(b"bad\xff.png")):
+        odd = odd.rename(tmp_path / name)
+        with pytest.raises(AuraError, match="rename it, a tensor cannot have this name"):
+            command("encode", odd, "--out", tmp_path / "new.st", *WEIGHTS)
+
+
+def test_equal_pictures_have_no_number_in_json(tmp_path: Path):
+    vae = aura_jax.load(GOLDEN_WEIGHTS, param_dtype="float32")
+    vae.decoder.conv_out.kernel[...] *= 0
+    bias = vae.decoder.conv_out.bias
+    assert bias is not None
+    bias[...] = bias[...] * 0 + 9
+    aura_jax.save(vae, tmp_path / "white")
+    Image.new("RGB", (8, 8), "white").save(tmp_path / "white.png")
+    words = ("reconstruct", tmp_path / "white.png", "--out", tmp_path / "o.png", "--json")
+    (result,) = json.loads(command(*words, "--weights", tmp_path / "white"))
+    assert result["psnr_db"] == {"none": None, "h": None, "v": None, "hv": None}
+
+
+@pytest.mark.parametrize("name", ["", "a\0", "x/y", "n" * 250])
+def test_latents_named_as_no_file_can_be(tmp_path: Path, name: str):
+    values = np.zeros((1, 1, 16), np.float32)
+    latents = {"good": Latent(values, (0, 0, 8, 8)), name: Latent(values, (0, 0, 8, 8))}
+    write_latents(tmp_path / "z.st", latents, GOLDEN_CONFIG)
+    with pytest.raises(AuraError, match="no file can have this name"):
+        command("decode", tmp_path / "z.st", "--out", tmp_path / "out", *WEIGHTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["z.st"]
+
+
+def test_models_of_other_channels_and_pictures_of_other_formats(photo: Path, tmp_path: Path):
+    config = AuraConfig(32, (2,), 1, 4, out_channels=1)
+    aura_jax.save(AuraEquiVAE(config, rngs=nnx.Rngs(0)), tmp_path / "gray")
+    words = ("reconstruct", photo, "--out", tmp_path / "o.png", "--weights", tmp_path / "gray")
+    with pytest.raises(AuraError, match="gray: not a model of RGB pictures"):
+        command(*words)
+    command("encode", photo, "--out", tmp_path / "z.st", *WEIGHTS)
+    with pytest.raises(AuraError, match=r"o\.gif: expected a name that ends in \.png"):
+        command("decode", tmp_path / "z.st", "--out", tmp_path / "o.gif", *WEIGHTS)
 
 
 def test_latents_of_another_model_are_refused(photo: Path, tmp_path: Path, tiny_vae):

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import aura_jax
 from aura_jax import AuraConfig, AuraError, CheckpointError
-from aura_jax.tolerances import FP32_PARITY
+from aura_jax.tolerances import FP32_PARITY, FP32_STORAGE
 from convert.__main__ import app
 from convert.parity import StageError, relative_error, verify
 from convert.source import open_source
@@ -47,7 +47,7 @@ def test_the_twin_is_the_reference(golden: Golden):
         x = torch.from_numpy(golden[source]).permute(0, 3, 1, 2).double()
         with torch.inference_mode():
             y = network(x).permute(0, 2, 3, 1).numpy()
-        assert relative_error(y, golden[target]) < 1e-7
+        assert relative_error(y, golden[target]) < FP32_STORAGE
 
 
 def test_the_twin_has_the_published_tensors():

@@ -8,7 +8,7 @@ from flax import nnx
 
 from aura_jax import layers
 from aura_jax.config import HEAD_DIM, NORM_GROUPS
-from aura_jax.tolerances import FP32_PARITY
+from aura_jax.tolerances import FP32_MEAN, FP32_PARITY
 from convert.parity import relative_error
 
 OPTIONS = layers.LayerOptions(dtype=jnp.float32, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
@@ -27,7 +27,7 @@ def test_group_norm_keeps_its_digits_far_from_zero(size: int, mean: float):
     """The mean is known to 24 bits and no better; E[x²] - E[x]² would be 1e-3 off at 100."""
     x = np.random.default_rng(size).normal(mean, 1, (2, size, size + 1, 64)).astype(np.float32)
     ours = jax.jit(layers.GroupNorm(64, **OPTIONS).__call__)(x)
-    assert relative_error(np.asarray(ours), group_norm(x)) <= FP32_PARITY + mean * 2**-23
+    assert relative_error(np.asarray(ours), group_norm(x)) <= FP32_PARITY + mean * FP32_MEAN
 
 
 def test_group_norm_of_a_constant_is_zero():

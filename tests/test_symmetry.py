@@ -104,6 +104,19 @@ def test_numpy_stays_numpy_of_its_type():
     assert flip_images(np.ones((4, 4, 3), np.uint8), vertical=True).dtype == np.uint8
 
 
+def test_numpy_stays_numpy_under_flags_of_jax():
+    """Going through jax would cut 64 bits down to 32."""
+    x = np.full((2, 4, 4, 3), 2**40)
+    flipped = flip_images(x, horizontal=jnp.array([True, False]))
+    assert type(flipped) is np.ndarray
+    np.testing.assert_array_equal(flipped, x)
+
+
+@pytest.mark.parametrize("action", [flip_images, flip_latents])
+def test_what_is_flipped_is_contiguous(action: Action):
+    assert action(sample(), **HV).flags.c_contiguous
+
+
 def test_flags_act_per_sample_and_alike_on_latents_and_images():
     flips = random_flips(jax.random.key(1), 16)
     z = jnp.asarray(np.random.default_rng(1).normal(size=(16, 4, 4, 16)), jnp.float32)

@@ -1,0 +1,57 @@
+"""Files are written whole or not at all."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from aura_jax import AuraError
+from aura_jax.files import check_folder, check_free, replacing
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_what_breaks_off_leaves_nothing(tmp_path: Path, error: type[BaseException]):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def write() -> None:
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_file_is_synced_and_readable_as_others_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    synced = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    (tmp_path / "plain").write_bytes(b"")
+    with replacing(tmp_path / "file") as temporary:
+        temporary.write_bytes(b"new")
+        assert not (tmp_path / "file").exists()
+    assert len(synced) == 1
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
+def test_paths_that_cannot_be_written(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_bytes(b"")
+    for path, message in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "no" / "file", "folder .* does not exist"),
+        (tmp_path / "pipe", "is not a regular file"),
+    ):
+        with pytest.raises(AuraError, match=message):
+            check_free(path, overwrite=True)
+    with pytest.raises(AuraError, match="exists already"):
+        check_free(tmp_path / "file", overwrite=False)
+    check_free(tmp_path / "file", overwrite=True)
+    with pytest.raises(AuraError, match="is a file, give a folder"):
+        check_folder(tmp_path / "file")
+    check_folder(tmp_path / "new")
