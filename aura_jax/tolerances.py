@@ -23,9 +23,9 @@ FP32_AGAINST_TORCH = 2.0
 # bfloat16 keeps 8 bits, so errors of 1-2e-2 are its nature: the yardstick is PyTorch's own error.
 BF16_AGAINST_TORCH = 1.2
 
-# A stage of so small an error is not judged by that ratio: it is a rounding or two (2⁻⁹ = 2e-3
-# each), and our convolutions round once more than PyTorch's, before the bias. Later stages, where
-# errors add up, do not show it.
+# A stage within a network of so small an error is not judged by that ratio: it is a rounding or two
+# (2⁻⁹ = 2e-3 each), and our convolutions round once more than PyTorch's, before the bias. Later
+# stages, where errors add up, do not show it; the outputs of the networks have no such allowance.
 BF16_ROUNDINGS = 4e-3
 
 # A decoder with mirrored kernels commutes with flips up to the order of float32 sums (2.6e-6 seen).

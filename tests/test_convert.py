@@ -191,7 +191,10 @@ def test_a_verdict_needs_both_types():
     assert not dataclasses.replace(good, fp32=4e-6).passes
     assert not dataclasses.replace(good, fp32=np.nan).passes
     assert not dataclasses.replace(good, bf16=np.nan).passes
-    assert dataclasses.replace(good, bf16=3e-3, torch_bf16=2e-3).passes
+    small = dataclasses.replace(good, bf16=3e-3, torch_bf16=2e-3)
+    assert small.passes
+    for output in ("encoder.conv_out", "decoder.conv_out"):  # what users get has no allowance
+        assert not dataclasses.replace(small, stage=output).passes
 
 
 def test_errors_relative_to_zero():
