@@ -3,15 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
-UNTRAINED := untrained random weights: the parts fit together; what the model can do is not shown
-
 .PHONY: demo test check clean
 
 demo: .venv/runs
 	mkdir -p out
-	$(BIN)/python -m convert tests/data/small_bf16.pt out/small.safetensors --overwrite
-	$(BIN)/python examples/flip_a_photograph.py --weights out/small.safetensors \
-		--title "$(UNTRAINED)" --out out/demo.png
+	$(BIN)/python examples/flip_a_photograph.py --out out/demo.png
 
 test: .venv/tests
 	$(BIN)/python -m pytest -q

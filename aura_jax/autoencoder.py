@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Unpack
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -82,10 +83,19 @@ class Chain(nnx.Module):
         """norm_out, swish, conv_out."""
         return self.conv_out(nnx.swish(self.norm_out(x)))
 
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        """All stages, one after the other."""
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, remat: bool = False
+    ) -> Float[Array, "b h2 w2 c2"]:
+        """All stages, one after the other.
+
+        Args:
+            x: the first stage's input.
+            remat: whether the backward pass computes the inside of ResnetBlocks once more, instead
+                of keeping it: less memory, more time, the same numbers.
+        """
         for _, stage in self.stages():
-            x = stage(x)
+            again = remat and isinstance(stage, ResnetBlock)
+            x = jax.checkpoint(stage)(x) if again else stage(x)
         return x
 
 

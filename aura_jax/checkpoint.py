@@ -32,8 +32,9 @@ def load(
     """Loads a checkpoint in PyTorch's or Flax's layout, told apart by its content.
 
     Args:
-        path_or_repo_id: a safetensors file of any name, or a repository of the Hugging Face hub
-            such as "fal/AuraEquiVAE" ("owner/name/file" names one file in it).
+        path_or_repo_id: "small", the checkpoint that comes with the package; a safetensors file of
+            any name; or a repository of the Hugging Face hub such as "fal/AuraEquiVAE"
+            ("owner/name/file" names one file in it).
         config: the sizes that the file must have; by default they are read off its tensors.
         dtype: the type to compute in; by default bfloat16 on GPU and TPU, float32 on CPU.
         param_dtype: the type to keep parameters in; by default as stored.

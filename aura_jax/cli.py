@@ -11,10 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from aura_jax.autoencoder import AuraEquiVAE
-from aura_jax.checkpoint import load
-from aura_jax.config import AuraConfig
 from aura_jax.console import progress, readable_bytes, run, say
+from aura_jax.equivariance.command import equivariance
 from aura_jax.errors import AuraError, ImageError
 from aura_jax.files import check_folder, check_free
 from aura_jax.hub import find_checkpoint
@@ -28,24 +26,22 @@ from aura_jax.images import (
     write_photo,
 )
 from aura_jax.latent_file import read_latents, write_latents
-from aura_jax.photographs import decode_photo, encode_photo, reconstructions
+from aura_jax.options import DEFAULT_WEIGHTS, Json, Overwrite, Weights
+from aura_jax.photographs import decode_photo, encode_photo, load_rgb, reconstructions
 from aura_jax.picture import grid
 from aura_jax.storage import open_safetensors
 from aura_jax.summary import summarise
+from aura_jax.training.command import train
 
-DEFAULT_WEIGHTS = "fal/AuraEquiVAE"
 LABELS = {"none": "reconstruction", "h": "h flip", "v": "v flip", "hv": "hv flip"}
 
 Photos = Annotated[list[Path], typer.Argument(metavar="PHOTO", help="Pictures of any size.")]
 LatentsFile = Annotated[Path, typer.Argument(metavar="LATENTS", help="What `encode` wrote.")]
-Weights = Annotated[str, typer.Option(help="A checkpoint file or a Hugging Face hub id.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Cut out a square of this many pixels.")]
 Crop = Annotated[
     int | None,
     typer.Option(min=0, help="Its distance from the left and top edge, in pixels; else centred."),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output that exists.")]
-Json = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
 
 app = typer.Typer(
     help="AuraEquiVAE in JAX: photographs to latents, flips of latents, and back.",
@@ -53,6 +49,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+app.command()(equivariance)
+app.command()(train)
 
 
 def main() -> None:
@@ -72,7 +72,7 @@ def reconstruct(
 ) -> None:
     """Encode photographs, decode them as they are and flipped: a labelled grid with PSNR."""
     _check_picture(out, overwrite=overwrite)
-    vae = _load(weights)
+    vae = load_rgb(weights)
     rows, results = [], []
     for path, pixels, versions in _each(photos, size, crop, partial(reconstructions, vae)):
         row = [(f"{path.name}, {pixels.shape[1]} x {pixels.shape[0]}", to_8_bit(pixels))]
@@ -103,7 +103,7 @@ def encode(
     """Encode photographs to latents of an eighth of their size, 16 channels, clamped to ±8."""
     check_free(out, overwrite=overwrite)
     _check_names(photos)
-    vae = _load(weights)
+    vae = load_rgb(weights)
     encoded = _each(photos, size, crop, partial(encode_photo, vae))
     latents = {path.stem: latent for path, _, latent in encoded}
     write_latents(out, latents, vae.config)
@@ -130,7 +130,7 @@ def decode(
     """Decode latents to pictures of the photographs' own size."""
     stored, config = read_latents(latents)
     targets = _targets(list(stored), out, overwrite=overwrite)
-    vae = _load(weights, config)
+    vae = load_rgb(weights, config=config)
     results = []
     with progress() as bar:
         for name in bar.track(stored, description="decode"):
@@ -165,7 +165,7 @@ def flip(
 
 @app.command()
 def info(
-    checkpoint: Annotated[str, typer.Argument(help="A checkpoint file or a hub id.")],
+    checkpoint: Annotated[str, typer.Argument(help="small, a checkpoint file, or a hub id.")],
     as_json: Json = False,
 ) -> None:
     """Say what a checkpoint holds; its names and shapes are checked, its values are not read."""
@@ -203,14 +203,6 @@ def _check_names(photos: list[Path]) -> None:
             raise AuraError(f"photographs of the same name: {name}; encode them apart")
         if name == "__metadata__" or not name.isprintable():
             raise AuraError(f"photograph named {name!r}: rename it, a tensor cannot have this name")
-
-
-def _load(weights: str, config: AuraConfig | None = None) -> AuraEquiVAE:
-    """A model for photographs, which are RGB."""
-    vae = load(weights, config=config)
-    if (vae.config.in_channels, vae.config.out_channels) != (3, 3):
-        raise AuraError(f"{weights}: not a model of RGB pictures: {vae.config}")
-    return vae
 
 
 def _targets(names: list[str], out: Path, *, overwrite: bool) -> dict[str, Path]:

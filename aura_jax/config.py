@@ -89,3 +89,9 @@ class AuraConfig:
         except (TypeError, ValueError, RecursionError) as error:
             reason = str(error)[:200]
             raise ConfigError(f"not a config: {text[:200]!r} ({reason})") from None
+
+
+PRESETS = {
+    "published": AuraConfig(),
+    "small": AuraConfig(ch=64, ch_mult=(1, 1, 2, 2), num_res_blocks=1),  # the embedded checkpoint's
+}

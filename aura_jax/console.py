@@ -1,6 +1,8 @@
 """What the commands share: the terminal, progress bars, and errors without tracebacks."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import jax
 import typer
@@ -26,6 +28,21 @@ def run(app: typer.Typer) -> None:
             raise
         messages.print("error: out of memory; take a smaller picture or a --size", style="red")
         sys.exit(1)
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Around imports of what only an extra of the package installs.
+
+    Raises:
+        AuraError: if it is not installed, with how to install it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("aura_jax"):
+            raise
+        raise AuraError(f'{error.name} is not installed: pip install "aura-jax[{extra}]"') from None
 
 
 def say(line: str) -> None:

@@ -19,3 +19,7 @@ class CheckpointError(AuraError):
 
 class ImageError(AuraError):
     """A file that cannot be read as a photograph, or a crop outside of it."""
+
+
+class TrainingError(AuraError):
+    """A recipe, a data set or a run's folder that training cannot go on with."""

@@ -24,6 +24,12 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         raise AuraError(f"{path}: exists already; give another name or --overwrite")
 
 
+def visible_files(folder: Path) -> list[Path]:
+    """The files in a folder and below it, sorted, without hidden ones."""
+    paths = sorted(folder.rglob("*"))
+    return [path for path in paths if path.is_file() and not path.name.startswith(".")]
+
+
 def check_folder(path: Path) -> None:
     """Refuses a path that is no folder and cannot become one.
 

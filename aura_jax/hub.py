@@ -7,6 +7,7 @@ from aura_jax.errors import CheckpointError
 
 REPO_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>.+))?")
 CHECKPOINT_ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt")
+EMBEDDED = "small"  # the checkpoint that comes with the package
 PUBLISHED_FILES = {"fal/AuraEquiVAE": "vae_epoch_3_step_49501_bf16.pt"}
 
 
@@ -14,12 +15,14 @@ def find_checkpoint(path_or_repo_id: str | Path) -> Path:
     """The local file of a checkpoint, fetched from the hub (and kept in its cache) if need be.
 
     Args:
-        path_or_repo_id: a path; or "owner/name", a repository with one checkpoint file; or
-            "owner/name/file" for one of several.
+        path_or_repo_id: "small", the embedded one; a path; "owner/name", a repository with one
+            checkpoint file; or "owner/name/file" for one of several.
 
     Raises:
         CheckpointError: if there is no such file, or it cannot be fetched.
     """
+    if path_or_repo_id == EMBEDDED:
+        return Path(__file__).parent / "weights" / f"{EMBEDDED}.safetensors"
     path = Path(path_or_repo_id)
     try:
         if path.exists():

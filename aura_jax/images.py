@@ -1,6 +1,8 @@
 """Photographs to model input and back: every mode, orientation and size."""
 
 import warnings
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import dm_pix
@@ -39,19 +41,16 @@ def read_photo(path: str | Path) -> Pixels:
         ImageError: if the file is missing, not a picture, broken, or so large in pixels that it
             looks like a decompression bomb (over 89 megapixels, Pillow's limit).
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return _levels(_upright(image)) * np.float32(2) - np.float32(1)
-    except UnidentifiedImageError:
-        raise ImageError(f"{path}: not a picture in a format that Pillow reads") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path}: refused as a decompression bomb: {error}") from None
-    except OSError as error:
-        raise ImageError(f"{path}: {error.strerror or error}") from None
-    except Exception as error:  # Pillow's decoders raise whatever broken data leads them to
-        raise ImageError(f"{path}: cannot be read as a picture: {error}") from None
+    return _decoded(path, str(path), _levels) * np.float32(2) - np.float32(1)
+
+
+def read_8_bit(data: bytes, name: str) -> Image.Image:
+    """As `read_photo`, of a file's bytes, as an RGB image of Pillow's: 8 bits, 0 to 255.
+
+    Raises:
+        ImageError: as `read_photo`, with `name` for the path.
+    """
+    return _decoded(BytesIO(data), name, _rgb_8_bit)
 
 
 def crop_photo(pixels: Pixels, size: int, offset: int | None = None) -> Pixels:
@@ -71,6 +70,13 @@ def crop_photo(pixels: Pixels, size: int, offset: int | None = None) -> Pixels:
         at = "in the middle" if offset is None else f"at {offset},{offset}"
         raise ImageError(f"a crop of {size} x {size} {at} does not fit in {width} x {height}")
     return pixels[top : top + size, left : left + size]
+
+
+def square_photo(pixels: Pixels, size: int) -> Pixels:
+    """The largest centred square, scaled to `size` pixels a side by Lanczos on 8-bit levels."""
+    square = Image.fromarray(to_8_bit(crop_photo(pixels, min(pixels.shape[:2]))))
+    levels = np.asarray(square.resize((size, size), Image.Resampling.LANCZOS))
+    return levels.astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
 def pad_photo(pixels: Pixels, multiple: int) -> Pixels:
@@ -113,6 +119,22 @@ def psnr(a: Pixels8, b: Pixels8) -> float:
     return float(dm_pix.psnr(a / np.float32(255), b / np.float32(255)))
 
 
+def _decoded[T](source: str | Path | BytesIO, name: str, convert: Callable[[Image.Image], T]) -> T:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(source) as image:
+                return convert(_upright(image))
+    except UnidentifiedImageError:
+        raise ImageError(f"{name}: not a picture in a format that Pillow reads") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ImageError(f"{name}: refused as a decompression bomb: {error}") from None
+    except OSError as error:
+        raise ImageError(f"{name}: {error.strerror or error}") from None
+    except Exception as error:  # Pillow's decoders raise whatever broken data leads them to
+        raise ImageError(f"{name}: cannot be read as a picture: {error}") from None
+
+
 def _upright(image: Image.Image) -> Image.Image:
     """Turned as EXIF says; Pillow's own function rewrites the EXIF too, and fails if it is odd."""
     turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -126,9 +148,19 @@ def _levels(image: Image.Image) -> Pixels:
         if gray.min() < 0 or gray.max() > 65535:
             raise ValueError("32-bit values, whose range is not known")
         return np.repeat((gray.astype(np.float32) / 65535)[..., None], 3, axis=-1)
+    return np.asarray(_rgb(image)).astype(np.float32) / 255
+
+
+def _rgb_8_bit(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return Image.fromarray(np.rint(_levels(image) * 255).astype(np.uint8))
+    return _rgb(image)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating point values, whose range is not known")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return np.asarray(image.convert("RGB")).astype(np.float32) / 255
+    return image.convert("RGB")

@@ -3,8 +3,12 @@
 import dataclasses
 
 import numpy as np
+from jax.typing import DTypeLike
 
 from aura_jax.autoencoder import AuraEquiVAE
+from aura_jax.checkpoint import load
+from aura_jax.config import AuraConfig
+from aura_jax.errors import AuraError
 from aura_jax.images import Pixels, Pixels8, pad_photo, psnr, to_8_bit
 from aura_jax.inference import decode, encode
 from aura_jax.latent_file import Latent
@@ -19,6 +23,20 @@ class Reconstruction:
 
     picture: Pixels8
     psnr: float
+
+
+def load_rgb(
+    weights: str, *, config: AuraConfig | None = None, dtype: DTypeLike | None = None
+) -> AuraEquiVAE:
+    """Loads a model for photographs, which are RGB; see `aura_jax.load`.
+
+    Raises:
+        AuraError: if it is one for other images.
+    """
+    vae = load(weights, config=config, dtype=dtype)
+    if (vae.config.in_channels, vae.config.out_channels) != (3, 3):
+        raise AuraError(f"{weights}: not a model of RGB pictures: {vae.config}")
+    return vae
 
 
 def encode_photo(vae: AuraEquiVAE, pixels: Pixels) -> Latent:

@@ -81,8 +81,8 @@ def random_flips(
     """
     horizontal, vertical = jax.random.split(key)
     return Flips(
-        jax.random.bernoulli(horizontal, p_horizontal, (batch_size,)),
-        jax.random.bernoulli(vertical, p_vertical, (batch_size,)),
+        jax.random.bernoulli(horizontal, jnp.asarray(p_horizontal, float), (batch_size,)),
+        jax.random.bernoulli(vertical, jnp.asarray(p_vertical, float), (batch_size,)),
     )
 
 

@@ -33,3 +33,13 @@ EQUIVARIANCE = 1e-5
 
 # Unmirrored random kernels do not commute at all (1.2 seen); a measure that cannot tell is broken.
 NOT_EQUIVARIANT = 0.1
+
+# A gradient through VGG16 passes its convolutions twice, and a relu or pooling whose inputs are
+# equal but for rounding may choose otherwise (3.1e-6 seen); a wrong network is 1e-2 or more.
+VGG_GRADIENT = 1e-5
+
+# A loss is a mean over some ten thousand float32 terms, and a gradient a product of few of them.
+FP32_LOSS = 1e-5
+
+# Sums over a batch that is split over devices or micro-batches run in another order.
+SUM_ORDER = 1e-5

@@ -2,8 +2,8 @@
 
     python examples/flip_a_photograph.py --weights fal/AuraEquiVAE --photo photo.jpg --out flips.png
 
-Without arguments it takes the tests' random weights, which show the plumbing and nothing more: the
-decoded pictures are noise until weights are trained.
+Without arguments it takes the small checkpoint that comes with the package, and a photograph that
+it was not trained on.
 """
 
 import argparse
@@ -15,7 +15,6 @@ from aura_jax.photographs import reconstructions
 from aura_jax.picture import grid
 
 ROOT = Path(__file__).parent.parent
-RANDOM_WEIGHTS = ROOT / "tests" / "data" / "small_bf16.pt"
 COLUMNS = {
     "none": "decode(z)",
     "h": "decode(flip_latents(z, horizontal))",
@@ -27,10 +26,9 @@ COLUMNS = {
 def main() -> None:
     """Reads the arguments, draws the grid, prints where it is."""
     parser = argparse.ArgumentParser(description="Flip a photograph in latent space.")
-    parser.add_argument("--weights", default=str(RANDOM_WEIGHTS), help="file or hub id")
+    parser.add_argument("--weights", default="small", help="small, a file or a hub id")
     parser.add_argument("--photo", type=Path, default=ROOT / "examples" / "chelsea.jpg")
     parser.add_argument("--out", type=Path, default=Path("flips.png"))
-    parser.add_argument("--title", default=None, help="the line above the pictures")
     arguments = parser.parse_args()
 
     vae = aura_jax.load(arguments.weights)
@@ -38,7 +36,7 @@ def main() -> None:
     row = [(arguments.photo.name, to_8_bit(photo))]
     for name, version in reconstructions(vae, photo).items():
         row.append((f"{COLUMNS[name]}: {version.psnr:.1f} dB", version.picture))
-    write_photo(arguments.out, grid(arguments.title or f"weights: {arguments.weights}", [row]))
+    write_photo(arguments.out, grid(f"weights: {arguments.weights}", [row]))
     print(f"wrote {arguments.out}")
 
 

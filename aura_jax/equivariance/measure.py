@@ -1,0 +1,177 @@
+"""One photograph through a model and its flips.
+
+With a flip g, a photograph x and its latent z = encode(x), these are compared:
+
+    decoder       decode(g·z)   with   g·decode(z)
+    encoder       encode(g·x)   with   g·z              emergent, not trained
+    round trip    decode(g·z)   with   g·x
+
+and the same once more, as a control, with unsigned flips of the latent, which reverse the axis and
+negate nothing. Decoded images are clamped to [-1, 1] and not rounded to 8 bits. Matrix precision is
+the highest, so that a GPU's TF32 does not count as a lack of equivariance.
+"""
+
+import dataclasses
+from typing import TypedDict
+
+import dm_pix
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from aura_jax.autoencoder import AuraEquiVAE
+from aura_jax.equivariance.correlation import correlation_map
+from aura_jax.equivariance.distance import (
+    Distance,
+    LatentDistance,
+    border_and_interior,
+    image_distance,
+    latent_distance,
+)
+from aura_jax.images import Pixels
+from aura_jax.inference import decode, encode
+from aura_jax.noise import perturb
+from aura_jax.symmetry import flip_images, flip_latents
+
+SIGMAS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+type LatentPixels = Float[np.ndarray, "h w z"]
+
+
+class Flip(TypedDict):
+    """The keywords of `flip_images` and `flip_latents`."""
+
+    horizontal: bool
+    vertical: bool
+
+
+FLIPS: dict[str, Flip] = {
+    "h": {"horizontal": True, "vertical": False},
+    "v": {"horizontal": False, "vertical": True},
+    "hv": {"horizontal": True, "vertical": True},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruction:
+    """decode(encode(x)) against x, with the structural similarity of images in [0, 1]."""
+
+    psnr_db: float
+    relative_l2: float
+    ssim: float
+
+
+@dataclasses.dataclass(frozen=True)
+class FlipErrors:
+    """What one flip does; `border` (the outermost 16 pixels) and `interior` are of `decoder`."""
+
+    decoder: Distance
+    border: Distance
+    interior: Distance
+    round_trip: Distance
+    encoder: LatentDistance
+
+
+@dataclasses.dataclass(frozen=True)
+class Measures:
+    """Everything measured on one photograph.
+
+    Attributes:
+        reconstruction: without a flip.
+        signed: by flip, for `flip_latents`.
+        unsigned: by flip, for the control.
+        noise: PSNR in decibels of the reconstruction from a noisy latent, for each of SIGMAS:
+            "multiplicative", z·(1 + σ·n), and "additive", z + σ·std(z)·n, where n ~ N(0, 1) is the
+            same for both and for every σ, and std(z) is over all values of the latent.
+        correlation: by flip, of encode(g·x) with the reversed z; see `correlation_map`.
+    """
+
+    reconstruction: Reconstruction
+    signed: dict[str, FlipErrors]
+    unsigned: dict[str, FlipErrors]
+    noise: dict[str, list[float]]
+    correlation: dict[str, Float[np.ndarray, "z z"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Photo:
+    """A photograph x, its latent z = encode(x), and decode(z)."""
+
+    pixels: Pixels
+    latent: LatentPixels
+    decoded: Pixels
+
+
+@jax.default_matmul_precision("highest")
+def measure(vae: AuraEquiVAE, pixels: Pixels, key: Array) -> Measures:
+    """Measures a model on one photograph, in 4 runs of its encoder and 21 of its decoder.
+
+    Args:
+        vae: the model; its compute type should be float32, since bfloat16 rounds by 1e-2.
+        pixels: [H, W, 3] in [-1, 1]; sides are over 32 pixels and multiples of the model's
+            downsampling.
+        key: a jax.random key, for the noise.
+    """
+    latent = _encode(vae, pixels)
+    photo = _Photo(pixels, latent, _decode(vae, latent))
+    encoded = {name: _encode(vae, flip_images(pixels, **g)) for name, g in FLIPS.items()}
+
+    def errors(signed: bool) -> dict[str, FlipErrors]:
+        return {g: _flip_errors(vae, photo, z, FLIPS[g], signed) for g, z in encoded.items()}
+
+    return Measures(
+        reconstruction=_reconstruction(photo),
+        signed=errors(signed=True),
+        unsigned=errors(signed=False),
+        noise=noise_curves(vae, pixels, latent, key),
+        correlation={
+            name: correlation_map(z, flip_images(latent, **FLIPS[name]))
+            for name, z in encoded.items()
+        },
+    )
+
+
+def noise_curves(
+    vae: AuraEquiVAE, pixels: Pixels, latent: LatentPixels, key: Array
+) -> dict[str, list[float]]:
+    """How far from a photograph its noisy latent is decoded: `Measures.noise`."""
+    z = jnp.asarray(latent)
+    n = jax.random.normal(key, z.shape, z.dtype)  # what `perturb` draws from the same key
+    noisy = {
+        "multiplicative": [perturb(key, z, sigma) for sigma in SIGMAS],
+        "additive": [z + sigma * z.std() * n for sigma in SIGMAS],
+    }
+    return {
+        kind: [image_distance(_decode(vae, z), pixels).psnr_db for z in latents]
+        for kind, latents in noisy.items()
+    }
+
+
+def _flip_errors(
+    vae: AuraEquiVAE, photo: _Photo, encoded: LatentPixels, g: Flip, signed: bool
+) -> FlipErrors:
+    latent = (flip_latents if signed else flip_images)(photo.latent, **g)
+    image, expected = _decode(vae, latent), flip_images(photo.decoded, **g)
+    border, interior = border_and_interior(image, expected)
+    return FlipErrors(
+        decoder=image_distance(image, expected),
+        border=border,
+        interior=interior,
+        round_trip=image_distance(image, flip_images(photo.pixels, **g)),
+        encoder=latent_distance(encoded, latent),
+    )
+
+
+def _reconstruction(photo: _Photo) -> Reconstruction:
+    distance = image_distance(photo.decoded, photo.pixels)
+    ssim = dm_pix.ssim((photo.decoded + 1) / 2, (photo.pixels + 1) / 2)
+    return Reconstruction(distance.psnr_db, distance.relative_l2, float(ssim))
+
+
+def _encode(vae: AuraEquiVAE, pixels: Pixels) -> LatentPixels:
+    return np.asarray(encode(vae, pixels[None])[0])
+
+
+def _decode(vae: AuraEquiVAE, latent: Array | LatentPixels) -> Pixels:
+    return np.asarray(decode(vae, latent[None])[0]).clip(-1, 1)

@@ -1,0 +1,96 @@
+"""What was measured on photographs, averaged, as one JSON document."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from aura_jax.equivariance.correlation import recovered_rule
+from aura_jax.equivariance.distance import BORDER
+from aura_jax.equivariance.measure import FLIPS, SIGMAS, Measures
+
+type Report = dict[str, Any]  # of JSON's types
+
+DEFINITIONS = {
+    "g": "a flip: h horizontal, v vertical, hv both; x is a photograph, z = encode(x)",
+    "size": "sides of the centred squares of photographs, scaled by Pillow's LANCZOS",
+    "signed": "g acts on latents by reversing the axis and negating the documented channels",
+    "unsigned": "the control: g acts on latents by reversing the axis alone",
+    "decoder": "decode(g·z) against g·decode(z)",
+    "border": f"decoder, in the outermost {BORDER} pixels",
+    "interior": "decoder, in the other pixels",
+    "round_trip": "decode(g·z) against g·x",
+    "encoder": "encode(g·x) against g·z: emergent, not trained",
+    "reconstruction": "decode(z) against x",
+    "psnr_db": "10·log10(4 / mean squared error) of images in [-1, 1], clamped, not rounded",
+    "snr_db": "-20·log10(relative_l2) of latents",
+    "relative_l2": "‖a - b‖ / ‖b‖",
+    "noise": "psnr_db of decode(z') against x for each sigma; n ~ N(0, 1), the same for all",
+    "multiplicative": "z' = z·(1 + σ·n)",
+    "additive": "z' = z + σ·std(z)·n, with std over all values of a photograph's latent",
+    "sign_rule": "signs on the diagonal of the correlation, 0 where it is under 0.1",
+    "correlation": "row i, column j: channel i of encode(g·x) with channel j of the reversed z",
+    "average": "means over photographs, of decibels too",
+    "null": "no finite number: images or latents that are equal",
+}
+
+
+def report(
+    measures: dict[str, Measures], *, weights: str, size: int, seed: int, dtype: str
+) -> Report:
+    """Averages measures and puts them into a JSON document.
+
+    Args:
+        measures: by the name of the photograph, one or more.
+        weights: the checkpoint's name.
+        size: side of the photographs in pixels.
+        seed: of the noise.
+        dtype: what the model computed in.
+
+    Returns:
+        A dictionary of JSON's types, without NaN or infinity, numbers rounded to 6 digits. Its
+        entry "definitions" says what the others are.
+    """
+    trees = [dataclasses.asdict(measured) for measured in measures.values()]
+    average = _mean(trees)
+    correlations = average.pop("correlation")
+    return _plain(
+        {
+            "weights": weights,
+            "size": size,
+            "dtype": dtype,
+            "seed": seed,
+            "sigmas": SIGMAS,
+            "definitions": DEFINITIONS,
+            "average": average,
+            "sign_rule": {name: _sign_rule(name, map_) for name, map_ in correlations.items()},
+            "photos": [
+                {"photo": name, **{k: v for k, v in tree.items() if k != "correlation"}}
+                for name, tree in zip(measures, trees, strict=True)
+            ],
+        }
+    )
+
+
+def _sign_rule(name: str, correlation: np.ndarray) -> dict[str, Any]:
+    rule = recovered_rule(correlation, **FLIPS[name])
+    return {**dataclasses.asdict(rule), "agrees": rule.agrees, "correlation": correlation}
+
+
+def _mean(trees: Sequence[Any]) -> Any:
+    """The mean of equal trees: dictionaries of dictionaries of numbers, lists or arrays."""
+    if isinstance(trees[0], dict):
+        return {key: _mean([tree[key] for tree in trees]) for key in trees[0]}
+    return np.mean(trees, axis=0)
+
+
+def _plain(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _plain(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple | np.ndarray):
+        return [_plain(value) for value in tree]
+    if isinstance(tree, float):
+        return float(f"{tree:.6g}") if math.isfinite(tree) else None
+    return tree

@@ -1,0 +1,75 @@
+"""Pictures to train on: files of a folder, and members of WebDataset tars."""
+
+import dataclasses
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from aura_jax.errors import TrainingError
+from aura_jax.files import visible_files
+from aura_jax.images import is_picture_name
+
+
+@dataclasses.dataclass(frozen=True)
+class Photo:
+    """Where the bytes of a picture lie.
+
+    Attributes:
+        path: the file, or the tar that holds it.
+        member: its name in the tar.
+        offset: where its bytes start in the tar.
+        size: how many bytes of the tar are its.
+    """
+
+    path: Path
+    member: str | None = None
+    offset: int = 0
+    size: int = -1
+
+    def __str__(self) -> str:
+        return str(self.path) if self.member is None else f"{self.path}:{self.member}"
+
+    def read(self) -> bytes:
+        """The picture's bytes."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+def find_photos(data: Path) -> list[Photo]:
+    """Every picture in a folder or below it, and in the tars there; or in one tar.
+
+    Args:
+        data: the folder or tar. Hidden files are left out.
+
+    Returns:
+        The pictures sorted by name, so that every process sees them in the same order.
+
+    Raises:
+        TrainingError: if there is no such folder or tar, a tar cannot be read, or there are no
+            pictures.
+    """
+    if not data.exists():
+        raise TrainingError(f"{data}: no such folder or tar")
+    files = visible_files(data) if data.is_dir() else [data]
+    photos = [photo for path in files for photo in _photos_of(path)]
+    if not photos:
+        raise TrainingError(f"{data}: no pictures found, in it or below it or in tars there")
+    return photos
+
+
+def _photos_of(path: Path) -> Iterator[Photo]:
+    if path.suffix == ".tar":
+        yield from _members(path)
+    elif is_picture_name(path):
+        yield Photo(path)
+
+
+def _members(path: Path) -> Iterator[Photo]:
+    try:
+        with tarfile.open(path, "r:") as tar:  # uncompressed, so that members can be sought
+            for member in tar:
+                if member.isfile() and is_picture_name(Path(member.name)):
+                    yield Photo(path, member.name, member.offset_data, member.size)
+    except (tarfile.TarError, OSError) as error:
+        raise TrainingError(f"{path}: not a tar that can be read ({error})") from None

@@ -1,0 +1,133 @@
+"""The pictures that the embedded checkpoint learned from, made from what packages bundle.
+
+Needs `pip install scikit-image scikit-learn matplotlib`. Writes OUT/train, the photographs of
+scikit-image and scikit-learn in random orientations and colours, and collages of them; and
+OUT/held_out, photographs that are never trained on.
+"""
+
+import argparse
+from pathlib import Path
+
+import jax
+import matplotlib
+import numpy as np
+import skimage
+import sklearn
+from dm_pix import random_brightness, random_contrast, random_hue, random_saturation
+from PIL import Image, ImageDraw
+
+from aura_jax.images import Pixels8
+
+SKIMAGE = Path(skimage.__file__).parent / "data"
+SKLEARN = Path(sklearn.__file__).parent / "datasets" / "images"
+MATPLOTLIB = Path(matplotlib.get_data_path()) / "sample_data"
+
+HELD_OUT = [SKIMAGE / "astronaut.png", SKIMAGE / "chelsea.png", MATPLOTLIB / "grace_hopper.jpg"]
+COLOUR = ["coffee.png", "rocket.jpg", "hubble_deep_field.jpg", "retina.jpg", "ihc.png"]
+COLOUR += ["motorcycle_left.png", "motorcycle_right.png"]
+GRAY = ["camera.png", "coins.png", "moon.png", "brick.png", "grass.png", "gravel.png"]
+GRAY += ["page.png", "text.png"]
+TRAIN = [SKLEARN / "china.jpg", SKLEARN / "flower.jpg"] + [SKIMAGE / n for n in COLOUR + GRAY]
+
+SHORT_SIDE = 512  # larger photographs are scaled down to it: their detail is not sharper
+SIDE, LEAVES = 256, 50  # of what is made from them: small pictures are decoded fast
+
+
+def main() -> None:
+    """Writes both folders."""
+    parser = argparse.ArgumentParser(description="Write sample photographs to train and test on.")
+    parser.add_argument("--out", type=Path, default=Path("photos"), help="folder to write")
+    parser.add_argument("--variants", type=int, default=24, help="of each photograph")
+    parser.add_argument("--collages", type=int, default=200)
+    args = parser.parse_args()
+    rng = np.random.default_rng(0)
+    for name in ("train", "held_out"):
+        (args.out / name).mkdir(parents=True)
+    for path in HELD_OUT:
+        Image.open(path).convert("RGB").save(args.out / "held_out" / f"{path.stem}.png")
+    photos = {path.stem: read(path) for path in TRAIN}
+    for name, photo in photos.items():
+        for i in range(args.variants):
+            save(
+                args.out / "train" / f"{name}_{i}.png",
+                varied(square(photo, rng), rng) if i else photo,
+            )
+    for i in range(args.collages):
+        save(args.out / "train" / f"collage_{i}.png", collage(list(photos.values()), rng))
+
+
+def save(path: Path, pixels: Pixels8) -> None:
+    """Compressed little, since it is read many times."""
+    Image.fromarray(pixels).save(path, compress_level=1)
+
+
+def read(path: Path) -> Pixels8:
+    """A photograph as RGB, at most SHORT_SIDE pixels on its short side."""
+    image = Image.open(path).convert("RGB")
+    scale = min(1.0, SHORT_SIDE / min(image.size))
+    size = (round(image.width * scale), round(image.height * scale))
+    return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+
+
+def square(photo: Pixels8, rng: np.random.Generator) -> Pixels8:
+    """A random square of a photograph, SIDE pixels or what there is."""
+    short = min(photo.shape[:2])
+    extent = rng.integers(min(SIDE, short), short + 1)
+    top, left = (rng.integers(n - extent + 1) for n in photo.shape[:2])
+    image = Image.fromarray(photo[top : top + extent, left : left + extent])
+    side = min(SIDE, extent)
+    return np.asarray(image.resize((side, side), Image.Resampling.LANCZOS))
+
+
+def varied(photo: Pixels8, rng: np.random.Generator) -> Pixels8:
+    """A photograph turned, mirrored and in other colours."""
+    turned = np.rot90(photo, rng.integers(4))[:, :: rng.choice([-1, 1])]
+    colours = rng.permutation(3) if rng.random() < 0.5 else np.arange(3)
+    tint = rng.uniform(0.75, 1, 3)  # so that gray photographs get a colour too
+    pixels = turned[..., colours].astype(np.float32) / 255 * tint.astype(np.float32)
+    for i, change in enumerate((random_hue, random_saturation, random_contrast, random_brightness)):
+        key = jax.random.key(rng.integers(2**31))
+        limits = ((0.2,), (0.5, 1.6), (0.6, 1.4), (0.15,))[i]
+        pixels = change(key, pixels, *limits)
+    return np.rint(np.clip(np.asarray(pixels), 0, 1) * 255).astype(np.uint8)
+
+
+def collage(photos: list[Pixels8], rng: np.random.Generator) -> Pixels8:
+    """Leaves fallen on each other, each a piece of a photograph or one colour.
+
+    Their sizes follow the power law of objects in photographs (Lee, Mumford, Huang, 2001).
+    """
+    size = 2 * SIDE  # drawn at twice the size, for smooth edges
+    canvas = Image.fromarray(piece(photos, size, rng))
+    for _ in range(LEAVES):
+        radius = min(20 / np.sqrt(rng.uniform(0.001, 1)), size / 3)
+        x, y = rng.uniform(0, size, 2)
+        side = 2 * int(radius) + 2
+        mask = Image.new("L", (side, side))
+        ImageDraw.Draw(mask).polygon(outline(radius, rng), fill=255)
+        leaf = Image.fromarray(piece(photos, side, rng))
+        canvas.paste(leaf, (int(x - radius), int(y - radius)), mask)
+    small = canvas.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return varied(np.asarray(small), rng)
+
+
+def piece(photos: list[Pixels8], side: int, rng: np.random.Generator) -> Pixels8:
+    """A square of a photograph, or of one of its colours."""
+    photo = photos[rng.integers(len(photos))]
+    extent = int(rng.uniform(0.1, 1) * min(photo.shape[:2]))
+    top, left = (rng.integers(n - extent + 1) for n in photo.shape[:2])
+    square = photo[top : top + extent, left : left + extent]
+    if rng.random() < 0.3:
+        square = square[:1, :1]
+    return np.asarray(Image.fromarray(square).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def outline(radius: float, rng: np.random.Generator) -> list[tuple[float, float]]:
+    """A polygon of three corners up to something round."""
+    corners = rng.choice([3, 4, 5, 32])
+    angles = (np.arange(corners) + rng.uniform(0, 1)) * 2 * np.pi / corners
+    return [(radius * (1 + np.cos(a)), radius * (1 + np.sin(a))) for a in angles]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""Small random pictures, to train on in tests."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def write_photos(folder: Path, count: int, size: int = 48) -> Path:
+    """Writes count pictures with smooth random content; their files are named by number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        coarse = Image.fromarray(rng.integers(0, 255, (6, 6, 3), np.uint8))
+        coarse.resize((size, size), Image.Resampling.BICUBIC).save(folder / f"{i:03}.png")
+    return folder
+
+
+def random_crops(seed: int = 0, batch: int = 4, size: int = 16) -> np.ndarray:
+    """8-bit squares of random colours, 4 pixels a side."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (batch, size // 4, size // 4, 3))
+    return coarse.repeat(4, axis=1).repeat(4, axis=2).astype(np.uint8)

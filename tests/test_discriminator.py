@@ -1,0 +1,154 @@
+"""The discriminator and the two GAN losses against PyTorch."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812  PyTorch's own spelling
+from flax import nnx
+
+from aura_jax.errors import ArrayError
+from aura_jax.layout import oihw
+from aura_jax.strict import parameters
+from aura_jax.tolerances import FP32_PARITY, VGG_GRADIENT
+from aura_jax.training.discriminator import (
+    PatchDiscriminator,
+    discriminator_loss,
+    generator_loss,
+)
+from aura_jax.training.perceptual import VGG16
+from convert.parity import relative_error
+
+SIZES = [(32, 32), (21, 30), (4, 4)]
+
+type Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def vgg() -> VGG16:
+    network = VGG16(dtype=jnp.float32, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
+    rng = np.random.default_rng(0)
+    for name, parameter in parameters(nnx.state(network)).items():
+        if name.endswith("bias"):
+            parameter[...] = rng.normal(0, 0.1, parameter.shape).astype(np.float32)
+    return network
+
+
+@pytest.fixture
+def discriminator(vgg: VGG16) -> PatchDiscriminator:
+    """With a last convolution that has been trained, so to say."""
+    network = PatchDiscriminator(vgg)
+    kernel = network.head.kernel
+    kernel[...] = 0.1 * jax.random.normal(jax.random.key(0), kernel.shape)
+    return network
+
+
+def images(size: tuple[int, int]) -> np.ndarray:
+    return np.random.default_rng(0).uniform(-1, 1, (2, *size, 3)).astype(np.float32)
+
+
+def torch_logits(network: PatchDiscriminator, x: torch.Tensor) -> torch.Tensor:
+    """The formula on [B, 3, H, W] in [-1, 1], with the network's weights in float64."""
+
+    def weight(conv: nnx.Conv) -> torch.Tensor:
+        return torch.from_numpy(oihw(np.array(conv.kernel[...]))).double()
+
+    def bias(conv: nnx.Conv) -> torch.Tensor:
+        assert conv.bias is not None
+        return torch.from_numpy(np.array(conv.bias[...])).double()
+
+    conv1_1, conv1_2, conv2_1, conv2_2, conv3_1, conv3_2, conv3_3 = (
+        conv for stage in network.features.stages for conv in stage
+    )
+    shift = torch.tensor([-0.030, -0.088, -0.188]).double().reshape(1, 3, 1, 1)
+    scale = torch.tensor([0.458, 0.448, 0.450]).double().reshape(1, 3, 1, 1)
+    h = (x - shift) / scale
+    for convs in ((conv1_1, conv1_2), (conv2_1, conv2_2), (conv3_1, conv3_2, conv3_3)):
+        if convs[0] is not conv1_1:
+            h = F.max_pool2d(h, 2, 2)
+        for conv in convs:
+            h = F.relu(F.conv2d(h, weight(conv), bias(conv), padding=1))
+    return F.conv2d(h, weight(network.head))[:, 0]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_logits_and_gradients_are_pytorchs(
+    discriminator: PatchDiscriminator, size: tuple[int, int]
+):
+    x = images(size)
+    torch_x = torch.from_numpy(x).double().permute(0, 3, 1, 2).requires_grad_()
+    expected = torch_logits(discriminator, torch_x)
+    expected.square().sum().backward()
+    logits, pullback = jax.vjp(discriminator, jnp.asarray(x))
+    (gradient,) = pullback(2 * logits)
+    assert torch_x.grad is not None
+    assert logits.shape == (2, size[0] // 4, size[1] // 4)
+    assert relative_error(np.asarray(logits), expected.detach().numpy()) < FP32_PARITY
+    torch_gradient = torch_x.grad.permute(0, 2, 3, 1).numpy()
+    assert relative_error(np.asarray(gradient), torch_gradient) < VGG_GRADIENT
+
+
+def test_it_starts_from_logits_of_0_and_can_learn(vgg: VGG16):
+    network, x = PatchDiscriminator(vgg), jnp.asarray(images((16, 16)))
+    assert not network(x).any()
+
+    def loss(network: PatchDiscriminator) -> jax.Array:
+        return discriminator_loss(network(x), network(-x))
+
+    value, gradient = nnx.value_and_grad(loss)(network)
+    assert value == pytest.approx(2 * np.log(2))
+    assert gradient["head"]["kernel"][...].any()
+
+
+def test_it_keeps_seven_convolutions_that_are_its_own(vgg: VGG16):
+    network = PatchDiscriminator(vgg)
+    parameters = jax.tree.leaves(nnx.state(network))
+    assert len(parameters) == 2 * 7 + 1
+    for parameter in parameters:
+        parameter.delete()  # as jit does with what is donated to it
+    assert vgg(jnp.asarray(images((16, 16))))[-1].shape == (2, 1, 1, 512)
+
+
+def test_images_smaller_than_a_patch_are_refused(discriminator: PatchDiscriminator):
+    with pytest.raises(ArrayError, match="expected sides of 4 or more"):
+        discriminator(jnp.zeros((1, 8, 3, 3)))
+
+
+def torch_discriminator_loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    ones, zeros = torch.ones_like(real), torch.zeros_like(fake)
+    bce = F.binary_cross_entropy_with_logits
+    return bce(real, ones) + bce(fake, zeros)
+
+
+def torch_generator_loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    return (real.detach() - fake - 0.1).relu().mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "reference"),
+    [
+        (discriminator_loss, torch_discriminator_loss),
+        (generator_loss, torch_generator_loss),
+    ],
+)
+def test_losses_and_their_gradients_are_pytorchs(loss: Loss, reference: Loss):
+    rng = np.random.default_rng(0)
+    real, fake = (rng.normal(0, 3, (2, 5, 7)).astype(np.float32) for _ in range(2))
+    logits = [torch.from_numpy(values).double().requires_grad_() for values in (real, fake)]
+    expected = reference(*logits)
+    expected.backward()
+    value, gradients = jax.value_and_grad(loss, (0, 1))(jnp.asarray(real), jnp.asarray(fake))
+    assert float(value) == pytest.approx(expected.item(), rel=FP32_PARITY)
+    for gradient, leaf in zip(gradients, logits, strict=True):
+        theirs = np.zeros_like(real) if leaf.grad is None else leaf.grad.numpy()
+        assert relative_error(np.asarray(gradient), theirs) < FP32_PARITY
+
+
+def test_huge_logits_have_finite_losses():
+    huge = jnp.full((1, 2, 2), 1e4)
+    assert discriminator_loss(-huge, huge) == pytest.approx(2e4)
+    assert discriminator_loss(huge, -huge) == 0
+    assert generator_loss(-huge, huge) == 0

@@ -1,0 +1,247 @@
+"""VGG16 and LPIPS against torchvision and the lpips package, on random weights."""
+
+import copy
+import re
+import warnings
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import lpips
+import numpy as np
+import pytest
+import torch
+import torchvision
+from flax import nnx
+from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner
+
+from aura_jax.errors import ArrayError, CheckpointError
+from aura_jax.strict import parameters
+from aura_jax.tolerances import FP32_PARITY, VGG_GRADIENT
+from aura_jax.training.perceptual import LPIPS, SHIFT, load_perceptual
+from convert.parity import relative_error
+from convert.perceptual import app
+
+SIZES = [(37, 45), (16, 16)]
+RELUS = (3, 8, 15, 22, 29)  # the last of each stage among torchvision's features
+
+
+@pytest.fixture(scope="module")
+def reference() -> lpips.LPIPS:
+    """The lpips package's network with random convolutions and random heads of 0 or more."""
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
+        network = lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.1)
+        if name.startswith("lin"):
+            torch.nn.init.uniform_(parameter)
+    return network
+
+
+@pytest.fixture(scope="module")
+def features(reference: lpips.LPIPS) -> torch.nn.Sequential:
+    """The same convolutions as torchvision's vgg16 has them."""
+    with torch.device("meta"):
+        features = torchvision.models.vgg16(weights=None).features
+    assert isinstance(features, torch.nn.Sequential)
+    slices = {name.split(".", 1)[1]: t for name, t in reference.net.state_dict().items()}
+    features.load_state_dict(slices, assign=True)
+    return features
+
+
+@pytest.fixture(scope="module")
+def folder(
+    reference: lpips.LPIPS, features: torch.nn.Sequential, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Files `full` and `vgg`, converted with and without the heads."""
+    folder = tmp_path_factory.mktemp("perceptual")
+    weights, heads = folder / "vgg.pth", folder / "heads.pth"
+    torch.save({f"features.{name}": t for name, t in features.state_dict().items()}, weights)
+    state = reference.state_dict()
+    torch.save({name: state[name] for name in state if re.match(r"lin\d", name)}, heads)
+    for words in ((weights, folder / "full", "--lpips", heads), (weights, folder / "vgg")):
+        result = CliRunner().invoke(app, list(map(str, words)))
+        assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network(folder: Path) -> LPIPS:
+    loaded = load_perceptual(folder / "full").lpips
+    assert loaded is not None
+    return loaded
+
+
+def images(size: tuple[int, int], seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, (2, *size, 3)).astype(np.float32)
+
+
+def nchw(x: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(x).double().permute(0, 3, 1, 2)
+
+
+def nhwc(x: torch.Tensor | None) -> np.ndarray:
+    assert x is not None
+    return x.detach().permute(0, 2, 3, 1).numpy()
+
+
+def distances_and_gradients(
+    network: LPIPS, x: np.ndarray, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distances, and the gradient of their sum by x."""
+    distances, pullback = jax.vjp(lambda x: network(x, jnp.asarray(y)), jnp.asarray(x))
+    (gradient,) = pullback(jnp.ones_like(distances))
+    return np.asarray(distances), np.asarray(gradient)
+
+
+def dimmed(network: LPIPS, factor: float) -> LPIPS:
+    """A copy whose every feature is `factor` times that of the network without biases."""
+    dim = nnx.clone(network)
+    for name, parameter in parameters(nnx.state(dim.vgg)).items():
+        if name.endswith("bias"):
+            parameter[...] = jnp.zeros(parameter.shape)
+    kernel = dim.vgg.stages[0][0].kernel
+    kernel[...] = factor * kernel[...]
+    return dim
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_activations_are_torchvisions(
+    network: LPIPS, features: torch.nn.Sequential, size: tuple[int, int]
+):
+    x = images(size, 0)
+    mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, for [0, 1]
+    h = torchvision.transforms.Normalize(mean, deviation)((nchw(x) + 1) / 2)
+    expected = []
+    for index, layer in enumerate(features.double()[:30]):
+        h = layer(h)
+        if index in RELUS:
+            expected.append(nhwc(h))
+    for ours, theirs in zip(network.vgg(jnp.asarray(x)), expected, strict=True):
+        assert ours.shape == theirs.shape
+        assert relative_error(np.asarray(ours), theirs) < FP32_PARITY
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_distances_and_gradients_are_those_of_the_lpips_package(
+    network: LPIPS, reference: lpips.LPIPS, size: tuple[int, int]
+):
+    x, y = images(size, 1), images(size, 2)
+    torch_x = nchw(x).requires_grad_()
+    expected = reference.double()(torch_x, nchw(y))[:, 0, 0, 0]
+    expected.sum().backward()
+    distances, gradient = distances_and_gradients(network, x, y)
+    assert relative_error(distances, expected.detach().numpy()) < FP32_PARITY
+    assert relative_error(gradient, nhwc(torch_x.grad)) < VGG_GRADIENT
+
+
+def test_faint_features_are_divided_as_in_the_lpips_package(network: LPIPS, reference: lpips.LPIPS):
+    """Where norms are about the epsilon, its value and its place show."""
+    x, y = images((16, 16), 1), images((16, 16), 2)
+    faint = copy.deepcopy(reference).double()
+    for name, parameter in faint.net.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.zeros_(parameter)
+    with torch.no_grad():
+        faint.get_parameter("net.slice1.0.weight").mul_(1e-10)
+        expected = faint(nchw(x), nchw(y))[:, 0, 0, 0].numpy()
+    distances, _ = distances_and_gradients(dimmed(network, 1e-10), x, y)
+    assert relative_error(distances, expected) < FP32_PARITY
+
+
+def test_equal_images_have_no_distance_and_no_gradient(network: LPIPS):
+    x = images((16, 16), 0)
+    distances, gradient = distances_and_gradients(network, x, x)
+    assert not distances.any()
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("plain", [-1.0, 0.0, 1.0])
+def test_plain_images_have_finite_gradients(network: LPIPS, plain: float):
+    x = np.full((2, 16, 16, 3), plain, np.float32)
+    assert np.isfinite(distances_and_gradients(network, x, images((16, 16), 0))[1]).all()
+
+
+def test_images_without_any_feature_make_no_nan_on_the_way(network: LPIPS):
+    """A later relu would hide it, but not from jax_debug_nans or another network."""
+    x, y = np.broadcast_to(SHIFT, (2, 16, 16, 3)), images((16, 16), 0)
+    silent = dimmed(network, 1.0)
+    with jax.debug_nans(True):
+        distances, gradient = distances_and_gradients(silent, x, y)
+    assert (distances > 0).all()
+    assert not gradient.any()
+
+
+def test_distances_are_float32_and_positive_in_any_type():
+    network = LPIPS(dtype=jnp.bfloat16, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    x, y = (jnp.asarray(images((16, 16), seed), jnp.bfloat16) for seed in (0, 1))
+    distances = network(x, y)
+    assert distances.dtype == jnp.float32
+    assert (distances > 0).all()
+
+
+def test_images_too_small_for_a_pixel_to_be_left_are_refused(network: LPIPS):
+    x = jnp.zeros((1, 15, 16, 3))
+    with pytest.raises(ArrayError, match=r"\(1, 15, 16, 3\): expected sides of 16 or more"):
+        network(x, x)
+    assert network.vgg.first(4)(x)[-1].shape == (1, 1, 2, 512)
+
+
+def test_the_first_stages_are_a_copy_of_their_own(network: LPIPS):
+    first = network.vgg.first(2)
+    x = jnp.asarray(images((16, 16), 0))
+    for ours, theirs in zip(first(x), network.vgg(x)[:2], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert len(first.stages) == 2
+    assert len(network.vgg.stages) == 5
+    for part in jax.tree.leaves(first):
+        part.delete()
+    assert np.isfinite(network.vgg(x)[0]).all()
+
+
+def test_a_file_without_heads(folder: Path, network: LPIPS):
+    alone = load_perceptual(folder / "vgg")
+    assert alone.lpips is None
+    for a, b in zip(jax.tree.leaves(alone.vgg), jax.tree.leaves(network.vgg), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_narrow_files_are_widened(folder: Path, tmp_path: Path):
+    narrow = {name: array.astype(np.float16) for name, array in load_file(folder / "vgg").items()}
+    save_file(narrow, tmp_path / "narrow")
+    leaves = jax.tree.leaves(load_perceptual(tmp_path / "narrow").vgg)
+    assert all(leaf.dtype == jnp.float32 for leaf in leaves)
+
+
+def test_everything_wrong_with_a_file_is_named_at_once(folder: Path, tmp_path: Path):
+    arrays = load_file(folder / "full")
+    del arrays["vgg.stages.0.1.bias"]
+    arrays["vgg.stages.5.0.bias"] = np.zeros(3, np.float32)
+    arrays["vgg.stages.1.0.bias"] = np.zeros(3, np.float32)
+    arrays["vgg.stages.1.1.bias"] = np.zeros(128, np.int32)
+    arrays["heads.0.kernel"] = np.full((1, 1, 64, 1), np.nan, np.float32)
+    save_file(arrays, tmp_path / "broken")
+    with pytest.raises(CheckpointError) as error:
+        load_perceptual(tmp_path / "broken")
+    assert str(error.value).splitlines() == [
+        f"{tmp_path / 'broken'}: not what `python -m convert.perceptual` writes",
+        "  misshaped: vgg.stages.1.0.bias is (3,), expected (128,)",
+        "  missing: vgg.stages.0.1.bias (64,)",
+        "  not finite: heads.0.kernel has NaN or infinite values",
+        "  type: vgg.stages.1.1.bias is I32, expected BF16, F16, F32",
+        "  unexpected: vgg.stages.5.0.bias (3,)",
+    ]
+
+
+def test_files_of_another_kind(folder: Path, tmp_path: Path):
+    with pytest.raises(CheckpointError, match=r"vgg\.pth: is a pickle.*convert\.perceptual"):
+        load_perceptual(folder / "vgg.pth")
+    with pytest.raises(CheckpointError, match="nowhere: "):
+        load_perceptual(tmp_path / "nowhere")
+    save_file({"heads.0.kernel": np.zeros((1, 1, 64, 1), np.float32)}, tmp_path / "heads")
+    with pytest.raises(CheckpointError, match=r"missing: vgg\.stages\.0\.0\.bias"):
+        load_perceptual(tmp_path / "heads")

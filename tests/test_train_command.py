@@ -1,0 +1,214 @@
+"""aura-jax train as its users run it: whole runs, broken ones, and what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import aura_jax
+from aura_jax.cli import app
+from aura_jax.errors import AuraError
+from aura_jax.training.run_folder import RunFolder
+from tests.conftest import GOLDEN_WEIGHTS
+from tests.photo_folder import write_photos
+
+CONFIG = '{"ch": 32, "ch_mult": [1, 2], "num_res_blocks": 1}'
+EVERY = ("--record-every", "1", "--save-every", "4", "--picture-every", "8")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("data") / "photos", 12)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.json"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture
+def options(photos: Path, config: Path, tmp_path: Path) -> list[str]:
+    """A run of 8 steps that takes seconds."""
+    paths = ("--data", str(photos), "--config", str(config), "--out", str(tmp_path / "run"))
+    return [*paths, "--steps", "8", "--crops", "16x4", "--dtype", "f32", *EVERY]
+
+
+def train(options: list[str], *more: str) -> Result:
+    return CliRunner().invoke(app, ["train", *options, *more])
+
+
+def in_process(options: list[str], *more: str, prelude: str = "") -> subprocess.Popen[str]:
+    code = f"{prelude}\nfrom aura_jax.cli import main\nmain()"
+    command = [sys.executable, "-c", code, "train", *options, *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def metrics(options: list[str]) -> list[dict[str, Any]]:
+    """The recorded lines, without the time they took."""
+    lines = RunFolder(run_folder(options)).read_metrics()
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def run_folder(options: list[str]) -> Path:
+    return Path(options[options.index("--out") + 1])
+
+
+def message(result: Result) -> str:
+    assert result.exit_code == 1
+    assert isinstance(result.exception, AuraError), result.exception
+    return str(result.exception)
+
+
+def wait_for_step(options: list[str], step: int, process: subprocess.Popen[str]) -> None:
+    file, deadline = run_folder(options) / "metrics.jsonl", time.monotonic() + 240
+    while not (file.exists() and file.read_text().count("\n") >= step):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_run_from_scratch_leaves_all_it_should(options: list[str]) -> None:
+    result = train(options, "--tensorboard")
+    assert result.exit_code == 0, result.output
+    assert "12 pictures" in result.output
+    assert "the losses lpips and gan are off" in result.output
+    folder = run_folder(options)
+    assert [line["step"] for line in metrics(options)] == list(range(1, 9))
+    assert {"loss", "l1", "l2", "z2", "psnr", "gradient_norm", "size"} <= metrics(options)[0].keys()
+    assert np.asarray(Image.open(folder / "samples.png")).std() > 10
+    assert np.asarray(Image.open(folder / "losses.png")).std() > 10
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["4", "8"]
+    assert list((folder / "tensorboard").iterdir())
+    vae = aura_jax.load(folder / "model.safetensors")
+    assert vae.config == aura_jax.AuraConfig.from_json(CONFIG)
+    again = train(options)
+    assert again.exit_code == 0
+    assert len(metrics(options)) == 8
+    other = train(options, "--seed", "1")
+    assert "holds a run with other settings" in message(other)
+    assert '"seed": 0' in message(other)
+    assert '"seed": 1' in message(other)
+
+
+def test_killed_run_goes_on_as_if_nothing_had_happened(options: list[str], tmp_path: Path) -> None:
+    whole = [*options, "--steps", "24"]
+    assert train(whole).exit_code == 0
+    expected = metrics(whole)
+    broken = [*whole, "--out", str(tmp_path / "killed")]
+    broken[broken.index("--out") + 1] = str(tmp_path / "killed")
+    process = in_process(broken)
+    wait_for_step(broken, 6, process)
+    process.kill()
+    process.communicate()
+    assert train(broken).exit_code == 0
+    assert metrics(broken) == expected
+
+
+def test_interrupted_run_saves_and_exits(options: list[str]) -> None:
+    long = [*options, "--steps", "100000", "--save-every", "100000", "--picture-every", "100000"]
+    process = in_process(long, "--workers", "1")
+    wait_for_step(long, 3, process)
+    os.kill(process.pid, signal.SIGINT)
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    assert "interrupted" in out
+    assert "Traceback" not in error
+    (saved,) = [int(path.name) for path in (run_folder(long) / "checkpoints").iterdir()]
+    assert saved == metrics(long)[-1]["step"]
+    assert aura_jax.load(run_folder(long) / "model.safetensors")
+
+
+def test_loss_that_is_not_finite_stops_the_run(options: list[str], photos: Path) -> None:
+    result = train(options, "--learning-rate", "1e38", "--steps", "100")
+    text = message(result)
+    assert "the loss is nan" in text or "the loss is inf" in text
+    assert "no checkpoint yet" in text or "last good checkpoint: step" in text
+    assert str(photos / "0") in text
+
+
+def test_full_disk_keeps_the_last_checkpoint(options: list[str]) -> None:
+    """A limit on the size of files stands in for the disk: both fail in the middle of writing."""
+    assert train(options, "--steps", "8").exit_code == 0
+    folder = run_folder(options)
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
+    options = [*options, "--out", str(folder.parent / "full")]
+    options[options.index("--out") + 1] = str(folder.parent / "full")
+    process = in_process(options, prelude=limited)
+    _, error = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert "could not be written" in error
+    assert "no checkpoint yet" in error
+    assert "Traceback" not in error
+
+
+def test_fine_tuning_the_decoder_alone(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    paths = ["--data", str(photos), "--init", str(GOLDEN_WEIGHTS), "--out", str(out)]
+    result = train([*paths, "--train", "decoder", "--steps", "2", "--crops", "16x2", *EVERY])
+    assert result.exit_code == 0, result.output
+    before, after = aura_jax.load(GOLDEN_WEIGHTS), aura_jax.load(out / "model.safetensors")
+    assert after.config == before.config
+    kernel = before.encoder.conv_in.kernel[...].astype(np.float32)
+    assert (kernel == after.encoder.conv_in.kernel[...]).all()
+    kernel = before.decoder.mid.block_1.conv1.kernel[...].astype(np.float32)
+    assert not (kernel == after.decoder.mid.block_1.conv1.kernel[...]).all()
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--loss", "l3=1"], "loss 'l3': expected one of l1, l2"),
+        (["--loss", "l1=much"], "loss 'l1=much': expected NAME=WEIGHT"),
+        (["--loss", "lpips=1"], "the losses lpips need weights: give --perceptual"),
+        (["--perceptual", "none.safetensors"], "none.safetensors"),
+        (["--crops", "16"], "crops '16': expected SIZExBATCH"),
+        (["--crops", "16x13"], "12 pictures are fewer than a batch of 13"),
+        (["--crops", "17x4"], "crops of 17: expected multiples of 2"),
+        (["--crops", "64x4"], "under the crop of 64"),
+        (["--data", "nowhere"], "nowhere: no such folder or tar"),
+        (["--config", "huge"], "config 'huge': expected published, small or a JSON file"),
+        (["--init", str(GOLDEN_WEIGHTS)], "give --config for a new model, or --init"),
+        (["--steps", "0"], "steps"),
+        (["--coordinator", "here"], "expected HOST:PORT,COUNT,INDEX or auto"),
+    ],
+)
+def test_refusals(options: list[str], more: list[str], expected: str) -> None:
+    replaced = [*options]
+    if more[0] in replaced:
+        at = replaced.index(more[0])
+        del replaced[at : at + 2]
+    assert expected in message(train(replaced, *more))
+    assert not (run_folder(options) / "model.safetensors").exists()
+
+
+def test_folder_that_is_no_run(options: list[str]) -> None:
+    run_folder(options).mkdir()
+    (run_folder(options) / "thesis.txt").write_text("mine")
+    assert "holds files, but no run" in message(train(options))
+
+
+def test_pictures_left_out_are_named_at_the_end(options: list[str], tmp_path: Path) -> None:
+    data = write_photos(tmp_path / "more", 20)
+    (data / "broken.png").write_bytes(b"not a picture")
+    options[options.index("--data") + 1] = str(data)
+    result = train(options)
+    assert result.exit_code == 0
+    assert f"left out: {data / 'broken.png'}: not a picture" in result.output
+
+
+def test_settings_are_json_that_a_person_can_read(options: list[str]) -> None:
+    assert train(options, "--steps", "1").exit_code == 0
+    settings = json.loads((run_folder(options) / "run.json").read_text())
+    assert settings["recipe"]["crops"] == [[16, 4]]
+    assert settings["config"]["ch"] == 32

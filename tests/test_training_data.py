@@ -1,0 +1,159 @@
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aura_jax.errors import TrainingError
+from aura_jax.training.data import Batch, Skipped, batches, fetch
+from aura_jax.training.photos import Photo, find_photos
+from aura_jax.training.recipe import Crops
+from tests.photo_folder import write_photos
+
+CROPS = (Crops(16, 4), Crops(32, 2))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_photos(tmp_path / "photos", 12)
+
+
+def stream(folder: Path, skipped: Path, *, seed: int = 0, crops: tuple[Crops, ...] = CROPS, **kw):
+    photos = find_photos(folder)
+    return batches(photos, crops, seed=seed, skipped=Skipped(skipped, len(photos)), **kw)
+
+
+def equal(a: Batch, b: Batch) -> bool:
+    return a.names == b.names and np.array_equal(a.images, b.images)
+
+
+def test_crops_take_turns_and_know_their_files(folder: Path, tmp_path: Path) -> None:
+    data = stream(folder, tmp_path / "skipped")
+    for size, count in (*CROPS, *CROPS):
+        batch = next(data)
+        assert batch.images.shape == (count, size, size, 3)
+        assert batch.images.dtype == np.uint8
+        assert all(Path(name).parent == folder for name in batch.names)
+
+
+def test_an_epoch_sees_every_picture(folder: Path, tmp_path: Path) -> None:
+    data = stream(folder, tmp_path / "skipped", crops=(Crops(16, 4),))
+    seen = [name for _ in range(3) for name in next(data).names]
+    assert sorted(seen) == sorted(str(path) for path in folder.iterdir())
+
+
+def test_same_seed_same_batches(folder: Path, tmp_path: Path) -> None:
+    a, b, other = (stream(folder, tmp_path / "skipped", seed=seed) for seed in (0, 0, 1))
+    pairs = [(next(a), next(b), next(other)) for _ in range(4)]
+    assert all(equal(x, y) for x, y, _ in pairs)
+    assert not any(equal(x, z) for x, _, z in pairs)
+
+
+def test_state_resumes_exactly(folder: Path, tmp_path: Path) -> None:
+    data = stream(folder, tmp_path / "skipped")
+    for _ in range(5):
+        next(data)
+    state = data.get_state()
+    expected = [next(data) for _ in range(5)]
+    resumed = stream(folder, tmp_path / "skipped")
+    resumed.set_state(state)
+    assert all(equal(next(resumed), batch) for batch in expected)
+
+
+def test_processes_share_the_pictures(folder: Path, tmp_path: Path) -> None:
+    parts = [
+        stream(folder, tmp_path / "skipped", crops=(Crops(16, 4),), process=i, processes=2)
+        for i in range(2)
+    ]
+    names = [{name for _ in range(6) for name in next(part).names} for part in parts]
+    assert next(parts[0]).images.shape == (2, 16, 16, 3)
+    assert not names[0] & names[1]
+    assert len(names[0] | names[1]) == 12
+
+
+def test_crops_come_from_the_picture(tmp_path: Path) -> None:
+    """A picture whose colours say where they are: crops keep the ratio of its sides."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    ramp = np.arange(128, dtype=np.uint8)
+    picture = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], np.uint8(7)), axis=-1)
+    Image.fromarray(picture).save(folder / "ramp.png")
+    data = stream(folder, tmp_path / "skipped", crops=(Crops(32, 1),))
+    sides = []
+    for _ in range(20):
+        crop = next(data).images[0].astype(int)
+        height, width = np.ptp(crop[..., 0]), np.ptp(crop[..., 1])
+        assert abs(height - width) <= 2
+        assert (abs(crop[..., 2] - 7) <= 1).all()
+        sides.append(height)
+    assert min(sides) >= 29
+    assert 50 < max(sides) <= 64
+
+
+def test_tars_and_folders_below(folder: Path, tmp_path: Path) -> None:
+    (folder / "below").mkdir()
+    write_photos(folder / "below", 2)
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".hidden.png").write_bytes(b"")
+    tar = tmp_path / "photos" / "shard.tar"
+    with tarfile.open(tar, "w") as file:
+        for path in sorted((folder / "below").iterdir()):
+            file.add(path, f"a/{path.name}")
+        file.add(folder / "notes.txt", "a/000.txt")
+    photos = find_photos(folder)
+    assert len(photos) == 12 + 2 + 2
+    members = [photo for photo in photos if photo.member]
+    assert [str(photo) for photo in members] == [f"{tar}:a/000.png", f"{tar}:a/001.png"]
+    for photo in members:
+        twin = Photo(folder / "below" / Path(str(photo.member)).name)
+        assert photo.read() == twin.read()
+    assert find_photos(tar) == members
+
+
+def test_decoding_processes_change_nothing(folder: Path, tmp_path: Path) -> None:
+    plain = stream(folder, tmp_path / "skipped")
+    parallel = stream(folder, tmp_path / "skipped", workers=1)
+    assert all(equal(next(plain), next(parallel)) for _ in range(4))
+    state = parallel.get_state()
+    expected = next(parallel)
+    parallel.set_state(state)
+    assert equal(next(parallel), expected)
+
+
+def test_broken_and_small_pictures_are_left_out_and_named(folder: Path, tmp_path: Path) -> None:
+    write_photos(folder, 30)
+    (folder / "broken.png").write_bytes((folder / "000.png").read_bytes()[:60])
+    Image.new("RGB", (8, 90)).save(folder / "small.png")
+    skipped = Skipped(tmp_path / "skipped", 32)
+    data = batches(find_photos(folder), (Crops(16, 4),), seed=0, skipped=skipped)
+    names = {name for _ in range(20) for name in next(data).names}
+    assert len(names) == 30
+    reasons = skipped.read()
+    assert reasons.keys() == {str(folder / "broken.png"), str(folder / "small.png")}
+    assert "small.png: 8 x 90, under the crop of 16" in reasons[str(folder / "small.png")]
+    assert str(folder / "broken.png") in reasons[str(folder / "broken.png")]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_too_many_left_out_is_an_error(folder: Path, tmp_path: Path, workers: int) -> None:
+    data = stream(folder, tmp_path / "skipped", crops=(Crops(64, 1),), workers=workers)
+    with pytest.raises(TrainingError, match=r"of 12 pictures cannot be trained on.*over 10%") as e:
+        fetch(data, Skipped(tmp_path / "skipped", 12))
+    assert "48 x 48, under the crop of 64" in str(e.value)
+
+
+def test_fewer_pictures_than_a_batch(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="12 pictures are fewer than a batch of 13"):
+        stream(folder, tmp_path / "skipped", crops=(Crops(16, 13),))
+
+
+def test_no_pictures(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no such folder or tar"):
+        find_photos(tmp_path / "missing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TrainingError, match="no pictures found"):
+        find_photos(tmp_path / "empty")
+    (tmp_path / "bad.tar").write_bytes(b"this is no tar" * 99)
+    with pytest.raises(TrainingError, match=r"bad\.tar: not a tar that can be read"):
+        find_photos(tmp_path / "bad.tar")
