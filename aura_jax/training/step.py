@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Int, UInt8
+from jaxtyping import Array, UInt8
 
 from aura_jax.autoencoder import AuraEquiVAE
 from aura_jax.training.losses import Scalar
@@ -35,10 +35,10 @@ class TrainState:
         optimiser: optax's state.
     """
 
-    step: Int[Array, ""]
-    weights: dict[str, Weights]
-    ema: Weights
-    optimiser: optax.OptState
+    step: Any  # not typed by shape: checkpointing puts shapes and placements in their places
+    weights: Any
+    ema: Any
+    optimiser: Any
 
 
 class Trainer:
