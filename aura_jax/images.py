@@ -93,7 +93,7 @@ def pad_photo(pixels: Pixels, multiple: int) -> Pixels:
     return np.pad(pixels, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
 
 
-def to_8_bit(pixels: Pixels) -> Pixels8:
+def to_8_bit(pixels: Float[np.ndarray, "*_ 3"]) -> UInt8[np.ndarray, "*_ 3"]:
     """[-1, 1] to 0..255, clamped and rounded to the nearest level."""
     levels = (pixels.astype(np.float32) + 1) * 127.5
     return np.rint(levels.clip(0, 255)).astype(np.uint8)

@@ -135,17 +135,16 @@ def test_rates_of_the_groups() -> None:
     optimiser = make_optimiser(recipe, 256, weights)
     gradient = jax.tree.map(lambda x: x + 0.7, weights)
     updates, _ = optimiser.update(gradient, optimiser.init(weights), weights)
-    rates = {name: -float(update[0]) for name, update in updates["vae"].items()}
-    np.testing.assert_allclose(
-        [rates[name] for name in names], [1e-4, 1e-4, 2**-6 / 256], rtol=1e-4
-    )
-    np.testing.assert_allclose(float(-updates["discriminator"]["head.kernel"][0]), 1e-4, rtol=1e-4)
+    moved: Any = optax.apply_updates(weights, updates)
+    rates = [-float(moved["vae"][name][0]) for name in names]
+    np.testing.assert_allclose(rates, [1e-4, 1e-4, 2**-6 / 256], rtol=1e-4)
+    np.testing.assert_allclose(-moved["discriminator"]["head.kernel"], 1e-4, rtol=1e-4)
 
 
 def test_schedule_warms_up_and_falls_to_zero() -> None:
     rate = schedule(Recipe(steps=10_000), 1.0)
-    assert [float(rate(step)) for step in (0, 100, 200, 10_000)] == [0, 0.5, 1, 0]
-    np.testing.assert_allclose(float(rate(5_100)), 0.5, atol=1e-6)
+    rates = [np.asarray(rate(step)) for step in (0, 100, 200, 5_100, 10_000)]
+    np.testing.assert_allclose(rates, [0, 0.5, 1, 0.5, 0], atol=1e-6)
     assert Recipe(steps=100).warmup_steps == 10
 
 

@@ -1,6 +1,7 @@
 """python -m tests.train_two_steps OUT [COORDINATOR]: steps on all devices of all processes."""
 
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,7 +27,8 @@ def main(out: str, coordinator: str | None = None) -> None:
     trainer = Trainer(recipe, AuraEquiVAE(TINY_CONFIG, rngs=nnx.Rngs(0)))
     state, share = trainer.start(), BATCH // jax.process_count()
     own = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
-    losses, gradient = [], {}
+    losses: list[float] = []
+    gradient: dict[str, Any] = {}
     for step in range(2):
         images = random_crops(step, batch=BATCH)[own]
         state, metrics = trainer.step(state, images, jax.random.key(step))
