@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +25,19 @@ from tests.photo_folder import write_photos
 
 CONFIG = '{"ch": 32, "ch_mult": [1, 2], "num_res_blocks": 1}'
 EVERY = ("--record-every", "1", "--save-every", "4", "--picture-every", "8")
+
+
+LIMITED_LATER = """
+import resource, threading, time
+from pathlib import Path
+
+def limit() -> None:
+    while not list(Path(sys.argv[sys.argv.index("--out") + 1]).glob("checkpoints/4/*")):
+        time.sleep(0.001)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+threading.Thread(target=limit, daemon=True).start()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +64,7 @@ def train(options: list[str], *more: str) -> Result:
 
 
 def in_process(options: list[str], *more: str, prelude: str = "") -> subprocess.Popen[str]:
-    code = f"{prelude}\nfrom aura_jax.cli import main\nmain()"
+    code = f"import sys\n{prelude}\nfrom aura_jax.cli import main\nmain()"
     command = [sys.executable, "-c", code, "train", *options, *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -137,19 +152,28 @@ def test_loss_that_is_not_finite_stops_the_run(options: list[str], photos: Path)
     assert str(photos / "0") in text
 
 
-def test_full_disk_keeps_the_last_checkpoint(options: list[str]) -> None:
-    """A limit on the size of files stands in for the disk: both fail in the middle of writing."""
-    assert train(options, "--steps", "8").exit_code == 0
-    folder = run_folder(options)
-    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
-    options = [*options, "--out", str(folder.parent / "full")]
-    options[options.index("--out") + 1] = str(folder.parent / "full")
-    process = in_process(options, prelude=limited)
+def test_full_disk_keeps_the_last_checkpoint(
+    options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plenty = shutil.disk_usage(".")
+    with monkeypatch.context() as patch:
+        spaces = iter([plenty, plenty._replace(free=100)])
+        patch.setattr(shutil, "disk_usage", lambda path: next(spaces))
+        text = message(train(options))
+    assert "MB does not fit in the 0 MB that are free; last good checkpoint: step 4" in text
+    assert train(options).exit_code == 0
+    assert [line["step"] for line in metrics(options)] == list(range(1, 9))
+
+
+def test_write_that_fails_midway_keeps_the_last_checkpoint(options: list[str]) -> None:
+    """A limit on the size of files, once there is a checkpoint, stands in for a sudden end."""
+    process = in_process(options, "--steps", "40", prelude=LIMITED_LATER)
     _, error = process.communicate(timeout=240)
-    assert process.returncode == 1
-    assert "could not be written" in error
-    assert "no checkpoint yet" in error
-    assert "Traceback" not in error
+    assert process.returncode != 0
+    assert "File too large" in error
+    resumed = train(options, "--steps", "40")
+    assert re.search(r"training from step [1-9]\d* to 40", resumed.output)
+    assert [line["step"] for line in metrics(options)] == list(range(1, 41))
 
 
 def test_fine_tuning_the_decoder_alone(photos: Path, tmp_path: Path) -> None:

@@ -41,6 +41,11 @@ def vae() -> AuraEquiVAE:
 
 
 @pytest.fixture(scope="module")
+def trainer(vae: AuraEquiVAE) -> Trainer:
+    return Trainer(PLAIN, vae)
+
+
+@pytest.fixture(scope="module")
 def perceptual() -> Perceptual:
     lpips = LPIPS(**LayerOptions(dtype=jnp.float32, param_dtype=jnp.float32, rngs=nnx.Rngs(0)))
     return Perceptual(lpips.vgg, lpips)
@@ -66,36 +71,44 @@ def furthest(a: Any, b: Any) -> float:
     return float(max(jax.tree.leaves(errors)))
 
 
-def test_learns_a_batch_by_heart(vae: AuraEquiVAE) -> None:
-    _, lines = after(Trainer(PLAIN, vae), 40)
+def test_learns_a_batch_by_heart(trainer: Trainer) -> None:
+    _, lines = after(trainer, 40)
     assert lines[-1]["psnr"] > lines[0]["psnr"] + 5
     assert lines[-1]["loss"] < lines[0]["loss"] / 3
     assert {"loss", "l1", "l2", "z2", "psnr", "gradient_norm"} == lines[0].keys()
 
 
-def test_loss_is_the_weighted_sum(vae: AuraEquiVAE) -> None:
-    _, (line,) = after(Trainer(PLAIN, vae), 1)
+def test_loss_is_the_weighted_sum(trainer: Trainer) -> None:
+    _, (line,) = after(trainer, 1)
     total = 0.2 * line["l1"] + line["l2"] + 1e-3 * line["z2"]
     np.testing.assert_allclose(line["loss"], total, rtol=1e-6)
     np.testing.assert_allclose(line["psnr"], -10 * np.log10(line["l2"] / 4), rtol=1e-5)
 
 
-def test_same_seed_same_weights(vae: AuraEquiVAE) -> None:
-    (a, _), (b, _) = after(Trainer(PLAIN, vae), 2), after(Trainer(PLAIN, vae), 2)
+def test_steps_compile_once(vae: AuraEquiVAE, caplog: pytest.LogCaptureFixture) -> None:
+    with jax.log_compiles():
+        after(Trainer(PLAIN, vae), 3)
+    assert caplog.text.count("Compiling jit(_update)") == 1
+
+
+def test_same_seed_same_weights(trainer: Trainer) -> None:
+    (a, _), (b, _) = after(trainer, 2), after(trainer, 2)
     assert furthest(a.weights, b.weights) == 0
 
 
 @pytest.mark.parametrize("change", [{"accumulate": 2}, {"accumulate": 4}, {"remat": True}])
-def test_saving_memory_changes_nothing(vae: AuraEquiVAE, change: dict[str, Any]) -> None:
-    plain, (line,) = gradient_of(PLAIN, vae)
-    saved, (other,) = gradient_of(with_(**change), vae)
+def test_saving_memory_changes_nothing(
+    trainer: Trainer, vae: AuraEquiVAE, change: dict[str, Any]
+) -> None:
+    plain, (line,) = gradient_of(trainer)
+    saved, (other,) = gradient_of(Trainer(with_(**change), vae))
     assert furthest(saved, plain) < SUM_ORDER
     assert abs(line["loss"] - other["loss"]) < SUM_ORDER * line["loss"]
 
 
-def gradient_of(recipe: Recipe, vae: AuraEquiVAE) -> tuple[Any, list[dict[str, float]]]:
+def gradient_of(trainer: Trainer) -> tuple[Any, list[dict[str, float]]]:
     """A gradient, as the first moment of the optimiser after one step (times 1 - 0.9)."""
-    state, lines = after(Trainer(recipe, vae), 1)
+    state, lines = after(trainer, 1)
     return [mu for _, mu in optax.tree.get_all_with_path(state.optimiser, "mu")], lines
 
 
@@ -109,8 +122,7 @@ def test_the_other_network_stays(vae: AuraEquiVAE, train: Any, other: str) -> No
         assert same if name.startswith(other) else not same or "nothing" in name, name
 
 
-def test_average_follows_the_weights(vae: AuraEquiVAE) -> None:
-    trainer = Trainer(PLAIN, vae)
+def test_average_follows_the_weights(trainer: Trainer) -> None:
     name = "decoder.conv_out.kernel"
     state = trainer.start()
     average = np.asarray(state.ema[name], np.float64)

@@ -1,5 +1,11 @@
 """A run's checkpoints through Orbax: whole or not there at all, the last few of them."""
 
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grain
@@ -20,6 +26,9 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path):
+        self._folder = folder
+        for noisy in ("absl", "asyncio"):  # they log every failed write of what is raised anyway
+            logging.getLogger(noisy).setLevel(logging.CRITICAL)
         options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
@@ -37,12 +46,20 @@ class Checkpoints:
         step = int(state.step)
         if step == self.last:
             return
-        try:
+        self._check_space(state)
+        with self._failing_clearly():
             self._manager.wait_until_finished()
             args = ocp.args.Composite(state=ocp.args.StandardSave(state), data=CheckpointSave(data))
             self._manager.save(step, args=args)
-        except (OSError, ValueError) as error:
-            raise self._failed(error) from None
+
+    def check(self) -> None:
+        """Looks at what goes on in the background.
+
+        Raises:
+            TrainingError: as `save`.
+        """
+        with self._failing_clearly():
+            self._manager.check_for_errors()
 
     def restore(self, state: TrainState, data: grain.DatasetIterator) -> TrainState:
         """The last checkpoint's state; sets the data to where it was.
@@ -63,15 +80,29 @@ class Checkpoints:
         Raises:
             TrainingError: as `save`.
         """
-        try:
-            self._manager.wait_until_finished()
-        except (OSError, ValueError) as error:
-            raise self._failed(error) from None
-        finally:
+        with self._failing_clearly():
             self._manager.close()
 
-    def _failed(self, error: Exception) -> TrainingError:
-        return TrainingError(f"a checkpoint could not be written ({error}); {self.last_good()}")
+    def _check_space(self, state: TrainState) -> None:
+        """Refuses to begin what cannot end: Orbax itself fails on a full disk with much ado."""
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self._folder).free
+        if free < needed:
+            raise TrainingError(
+                f"a checkpoint of {needed / 1e6:.0f} MB does not fit in the {free / 1e6:.0f} MB "
+                f"that are free; {self.last_good()}"
+            )
+
+    @contextmanager
+    def _failing_clearly(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            number = re.search(r"os_error_code='(\d+)'", str(error))
+            why = os.strerror(int(number[1])) if number else error
+            raise TrainingError(
+                f"a checkpoint could not be written: {why}; {self.last_good()}"
+            ) from None
 
     def last_good(self) -> str:
         """What can still be gone on from, for messages."""

@@ -88,6 +88,7 @@ class Run:
                 key = jax.random.fold_in(self._key, step)
                 state, metrics = self.trainer.step(state, batch.images, key)
                 self._settle()  # of the step before, while this one runs
+                self.checkpoints.check()
                 self._pending = (step, batch, metrics)
                 if step % self.every.save == 0 or step == last or interrupted():
                     self._save(state)

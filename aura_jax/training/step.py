@@ -71,8 +71,10 @@ class Trainer:
         state = TrainState(
             jnp.zeros((), jnp.int32), weights, weights["vae"], self.optimiser.init(weights)
         )
-        # A copy: steps reuse the memory of the state they are given.
-        return jax.device_put(jax.tree.map(jnp.copy, state), self._everywhere)
+        # Copies, since steps reuse the memory of the state they are given, with the types that
+        # steps return (none of them weak), which would else compile the step again.
+        copies = jax.tree.map(lambda x: jnp.array(x, x.dtype), state)
+        return jax.device_put(copies, self._everywhere)
 
     def step(
         self, state: TrainState, images: UInt8[np.ndarray, "b s s c"], key: Array
