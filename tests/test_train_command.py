@@ -216,6 +216,11 @@ def test_refusals(options: list[str], more: list[str], expected: str) -> None:
     assert not (run_folder(options) / "model.safetensors").exists()
 
 
+def test_run_that_never_began_can_be_started_otherwise(options: list[str]) -> None:
+    assert "under the crop of 64" in message(train(options, "--crops", "64x4"))
+    assert train(options).exit_code == 0
+
+
 def test_folder_that_is_no_run(options: list[str]) -> None:
     run_folder(options).mkdir()
     (run_folder(options) / "thesis.txt").write_text("mine")

@@ -42,6 +42,8 @@ class RunFolder:
     def open(self, settings: dict[str, Any]) -> None:
         """Makes the folder for a run of these settings, or checks that it is of such a run.
 
+        A run that left no checkpoint has nothing to lose, and gives way to any other.
+
         Args:
             settings: as JSON has them.
 
@@ -52,11 +54,12 @@ class RunFolder:
         check_folder(self.path)
         self.path.mkdir(exist_ok=True)
         written = self.path / "run.json"
-        if written.exists():
+        if any(path.name.isdigit() for path in self.checkpoints.glob("*")):
             _check_same(self.path, json.loads(written.read_text()), settings)
             return
-        if any(self.path.iterdir()):
+        if not written.exists() and any(self.path.iterdir()):
             raise TrainingError(f"{self.path}: holds files, but no run; give an empty folder")
+        self.skipped.unlink(missing_ok=True)
         with replacing(written) as temporary:
             temporary.write_text(json.dumps(settings, indent=2) + "\n")
 
