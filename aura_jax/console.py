@@ -40,9 +40,10 @@ def needs(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("aura_jax"):
+        package = (error.name or "").partition(".")[0]
+        if package == "aura_jax":
             raise
-        raise AuraError(f'{error.name} is not installed: pip install "aura-jax[{extra}]"') from None
+        raise AuraError(f'{package} is not installed: pip install "aura-jax[{extra}]"') from None
 
 
 def say(line: str) -> None:

@@ -12,6 +12,9 @@ from flax import nnx
 
 import aura_jax
 from aura_jax import AuraConfig, AuraEquiVAE
+from aura_jax.layers import LayerOptions
+from aura_jax.training.perceptual import LPIPS, Perceptual
+from aura_jax.training.start import starting_point
 from benchmarks.parity import read_golden
 
 jax.config.update("jax_default_matmul_precision", "highest")  # no TF32 in disguise
@@ -44,3 +47,16 @@ def golden_vae() -> AuraEquiVAE:
 def tiny_vae() -> AuraEquiVAE:
     """A random model small enough to write, break and load many times; f2, bfloat16 parameters."""
     return AuraEquiVAE(TINY_CONFIG, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+
+
+@pytest.fixture(scope="session")
+def vae_to_train() -> AuraEquiVAE:
+    """A tiny model as training starts it."""
+    return starting_point(AuraEquiVAE(TINY_CONFIG, rngs=nnx.Rngs(0)))
+
+
+@pytest.fixture(scope="session")
+def perceptual() -> Perceptual:
+    """VGG16 and LPIPS with random weights."""
+    lpips = LPIPS(**LayerOptions(dtype=jnp.float32, param_dtype=jnp.float32, rngs=nnx.Rngs(0)))
+    return Perceptual(lpips.vgg, lpips)

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from flax import nnx
 from PIL import Image
-from typer.testing import CliRunner
 
 import aura_jax
 from aura_jax import AuraConfig, AuraEquiVAE, AuraError, cli
 from aura_jax.images import read_photo, to_8_bit
 from aura_jax.latent_file import Latent, read_latents, write_latents
+from tests.commands import invoke
 from tests.conftest import GOLDEN_CONFIG, GOLDEN_WEIGHTS, ROOT
 
 PHOTO = ROOT / "examples" / "chelsea.jpg"
@@ -33,12 +33,7 @@ def photo(tmp_path: Path) -> Path:
 
 
 def command(*words: str | Path) -> str:
-    """Runs the command in this process; raises what it raises, returns what it prints."""
-    result = CliRunner().invoke(cli.app, [str(word) for word in words])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.stdout
+    return invoke(cli.app, *words)
 
 
 def test_encode_flip_decode(photo: Path, tmp_path: Path):

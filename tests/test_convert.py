@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
 import aura_jax
 from aura_jax import AuraConfig, AuraError, CheckpointError
@@ -22,16 +21,12 @@ from convert.__main__ import app
 from convert.parity import StageError, relative_error, verify
 from convert.source import open_source
 from convert.torch_reference import TorchAuraEquiVAE
+from tests.commands import invoke
 from tests.conftest import CHECKPOINTS, GOLDEN_WEIGHTS, ROOT, Golden
 
 
 def convert(*words: str | Path) -> str:
-    """Runs the command in this process; raises what it raises, returns what it prints."""
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.stdout
+    return invoke(app, *words)
 
 
 def test_the_twin_is_the_reference(golden: Golden):

@@ -12,23 +12,18 @@ import torch
 import torchvision
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
-from typer.testing import CliRunner
 
 from aura_jax.errors import AuraError, CheckpointError
 from aura_jax.layout import oihw
 from convert.perceptual import app
+from tests.commands import invoke
 from tests.conftest import ROOT
 
 type State = dict[str, torch.Tensor]
 
 
 def convert(*words: str | Path) -> str:
-    """Runs the command in this process; raises what it raises, returns what it prints."""
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.stdout
+    return invoke(app, *words)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F  # noqa: N812  # PyTorch's own name for it
 
 from aura_jax.tolerances import FP32_LOSS
 from aura_jax.training.losses import (

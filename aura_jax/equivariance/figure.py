@@ -90,9 +90,7 @@ def _parts(axes: Axes, report: Report) -> None:
     for series in PARTS:
         places = [("signed", name, series.entry, "psnr_db") for name in FLIPS]
         _bars(axes, report, np.arange(3), places, series)
-    axes.set_xticks(range(3), [*FLIPS])
-    axes.set_xlabel("decode(g·z) against g·decode(z)")
-    _finish(axes, "PSNR, dB")
+    _finish_flips(axes, "decode(g·z) against g·decode(z)", "PSNR, dB")
 
 
 def _encoder(axes: Axes, report: Report) -> None:
@@ -100,9 +98,7 @@ def _encoder(axes: Axes, report: Report) -> None:
     for series in ACTIONS:
         places = [(series.entry, name, "encoder", "snr_db") for name in FLIPS]
         _bars(axes, report, np.arange(3), places, series)
-    axes.set_xticks(range(3), [*FLIPS])
-    axes.set_xlabel("encode(g·x) against g·z")
-    _finish(axes, "SNR, dB")
+    _finish_flips(axes, "encode(g·x) against g·z", "SNR, dB")
 
 
 def _noise(axes: Axes, report: Report) -> None:
@@ -176,6 +172,13 @@ def _bars(
     for photo in report["photos"]:
         dots = [_number(photo, place) for place in places]
         axes.plot(x + series.offset, dots, "k.", ms=3, alpha=0.5)
+
+
+def _finish_flips(axes: Axes, label: str, unit: str) -> None:
+    """One group of bars for each flip."""
+    axes.set_xticks(range(3), [*FLIPS])
+    axes.set_xlabel(label)
+    _finish(axes, unit)
 
 
 def _finish(axes: Axes, unit: str) -> None:
