@@ -30,5 +30,5 @@ def take_apart[M: nnx.Module](module: M) -> tuple[Structure[M], Weights]:
     flat = nnx.to_flat_state(state)
     return (
         Structure(graph, tuple(path for path, _ in flat)),
-        {dotted(path): param[...] for path, param in flat},
+        {dotted(path): param.get_value() for path, param in flat},
     )

@@ -1,0 +1,52 @@
+"""Memory of a train step's gradient with and without recomputed ResnetBlocks, as XLA plans it.
+
+    python -m benchmarks.remat_memory
+
+The step is compiled, not run, so the full model needs no memory here: this is XLA's plan for the
+default device, of one 512 x 512 image, in bfloat16, beyond the weights and the gradient.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import ShapeDtypeStruct
+
+from aura_jax import AuraConfig, AuraEquiVAE
+from aura_jax.training.objective import draw, prepare
+from aura_jax.training.recipe import PLAIN_LOSSES, Recipe
+
+SIDE = 512
+
+
+def main() -> None:
+    """Compiles both and prints a line for each."""
+    recipe = Recipe(steps=1, losses=PLAIN_LOSSES, gradnorm="none")
+    kept, recomputed = (
+        planned_bytes(dataclasses.replace(recipe, remat=remat)) for remat in (False, True)
+    )
+    platform = jax.default_backend()
+    print(f"{platform}: {kept / 1e9:.2f} GB, with --remat {recomputed / 1e9:.2f} GB", end="")
+    print(f" ({recomputed / kept:.0%})")
+
+
+def planned_bytes(recipe: Recipe) -> int:
+    """The temporary memory of the gradient of one image."""
+
+    def gradient(weights, images, key):
+        draws = draw(key, len(images), recipe)
+        value = jax.value_and_grad(objective, has_aux=True)
+        return value(weights, {}, images, draws, jnp.zeros((), jnp.int32))
+
+    vae = nnx.eval_shape(lambda: AuraEquiVAE(AuraConfig(), dtype=jnp.bfloat16, rngs=nnx.Rngs(0)))
+    objective, weights, _ = prepare(recipe, vae)
+    images = ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
+    compiled = jax.jit(gradient).lower(weights, images, jax.random.key(0)).compile()
+    analysis = compiled.memory_analysis()
+    assert analysis is not None, "this device's compiler does not say"
+    return analysis.temp_size_in_bytes
+
+
+if __name__ == "__main__":
+    main()
