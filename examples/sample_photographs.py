@@ -40,6 +40,8 @@ def main() -> None:
     parser.add_argument("--variants", type=int, default=24, help="of each photograph")
     parser.add_argument("--collages", type=int, default=200)
     args = parser.parse_args()
+    if args.out.exists():
+        parser.error(f"{args.out} exists already; give another --out")
     rng = np.random.default_rng(0)
     for name in ("train", "held_out"):
         (args.out / name).mkdir(parents=True)
@@ -54,6 +56,7 @@ def main() -> None:
             )
     for i in range(args.collages):
         save(args.out / "train" / f"collage_{i}.png", collage(list(photos.values()), rng))
+    print(f"wrote {args.out / 'train'} and {args.out / 'held_out'}")
 
 
 def save(path: Path, pixels: Pixels8) -> None:

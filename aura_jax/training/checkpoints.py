@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grain
@@ -46,9 +46,10 @@ class Checkpoints:
         step = int(state.step)
         if step == self.last:
             return
-        self._check_space(state)
         with self._failing_clearly():
             self._manager.wait_until_finished()
+        self._check_space(state)
+        with self._failing_clearly():
             args = ocp.args.Composite(state=ocp.args.StandardSave(state), data=CheckpointSave(data))
             self._manager.save(step, args=args)
 
@@ -105,7 +106,10 @@ class Checkpoints:
             ) from None
 
     def last_good(self) -> str:
-        """What can still be gone on from, for messages."""
-        return (
-            "no checkpoint yet" if self.last is None else f"last good checkpoint: step {self.last}"
-        )
+        """What can still be gone on from, for messages; waits for what is being written."""
+        with suppress(OSError, ValueError):
+            self._manager.wait_until_finished()
+        self._manager.reload()  # from the folder, where what failed is not
+        if self.last is None:
+            return "no checkpoint yet"
+        return f"last good checkpoint: step {self.last}"
