@@ -135,7 +135,7 @@ def decode(
     with progress() as bar:
         for name in bar.track(stored, description="decode"):
             picture = decode_photo(vae, stored[name])
-            targets[name].parent.mkdir(exist_ok=True)
+            targets[name].parent.mkdir(parents=True, exist_ok=True)
             write_photo(targets[name], picture)
             height, width = picture.shape[:2]
             results.append({"picture": str(targets[name]), "size": [width, height]})

@@ -17,7 +17,8 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     """
     if path.is_dir():
         raise AuraError(f"{path}: is a folder, give a file name")
-    _check_parent(path)
+    if not path.absolute().parent.is_dir():
+        raise AuraError(f"{path}: the folder {path.absolute().parent} does not exist")
     if path.exists() and not path.is_file():
         raise AuraError(f"{path}: is not a regular file, which could be replaced")
     if path.exists() and not overwrite:
@@ -31,19 +32,14 @@ def visible_files(folder: Path) -> list[Path]:
 
 
 def check_folder(path: Path) -> None:
-    """Refuses a path that is no folder and cannot become one.
+    """Refuses a path that is no folder and cannot become one; folders above it may be missing.
 
     Raises:
-        AuraError: if the path is a file or lies in a missing folder.
+        AuraError: if the path or one above it is a file.
     """
-    if path.exists() and not path.is_dir():
-        raise AuraError(f"{path}: is a file, give a folder")
-    _check_parent(path)
-
-
-def _check_parent(path: Path) -> None:
-    if not path.absolute().parent.is_dir():
-        raise AuraError(f"{path}: the folder {path.absolute().parent} does not exist")
+    existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not existing.is_dir():
+        raise AuraError(f"{existing}: is a file, give a folder")
 
 
 @contextmanager

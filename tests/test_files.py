@@ -54,4 +54,6 @@ def test_paths_that_cannot_be_written(tmp_path: Path):
     check_free(tmp_path / "file", overwrite=True)
     with pytest.raises(AuraError, match="is a file, give a folder"):
         check_folder(tmp_path / "file")
-    check_folder(tmp_path / "new")
+    with pytest.raises(AuraError, match="file: is a file, give a folder"):
+        check_folder(tmp_path / "file" / "new")
+    check_folder(tmp_path / "new" / "in new")

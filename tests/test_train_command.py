@@ -55,7 +55,14 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def options(photos: Path, config: Path, tmp_path: Path) -> list[str]:
     """A run of 8 steps that takes seconds."""
-    paths = ("--data", str(photos), "--config", str(config), "--out", str(tmp_path / "run"))
+    paths = (
+        "--data",
+        str(photos),
+        "--config",
+        str(config),
+        "--out",
+        str(tmp_path / "runs" / "tiny"),
+    )
     return [*paths, "--steps", "8", "--crops", "16x4", "--dtype", "f32", *EVERY]
 
 
@@ -222,7 +229,7 @@ def test_run_that_never_began_can_be_started_otherwise(options: list[str]) -> No
 
 
 def test_folder_that_is_no_run(options: list[str]) -> None:
-    run_folder(options).mkdir()
+    run_folder(options).mkdir(parents=True)
     (run_folder(options) / "thesis.txt").write_text("mine")
     assert "holds files, but no run" in message(train(options))
 

@@ -98,7 +98,7 @@ def _write(out: Path, result: Report, figure: bytes) -> None:
     document = json.dumps(result, allow_nan=False, ensure_ascii=False, indent=1).encode(
         errors="backslashreplace"  # bytes of a name that are not UTF-8, as JSON escapes them too
     )
-    out.mkdir(exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     with replacing(out / JSON_NAME) as json_file, replacing(out / FIGURE_NAME) as figure_file:
         json_file.write_bytes(document)
         figure_file.write_bytes(figure)

@@ -52,7 +52,7 @@ class RunFolder:
             AuraError: if there can be no such folder.
         """
         check_folder(self.path)
-        self.path.mkdir(exist_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
         written = self.path / "run.json"
         if any(path.name.isdigit() for path in self.checkpoints.glob("*")):
             _check_same(self.path, json.loads(written.read_text()), settings)
