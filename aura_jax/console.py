@@ -26,7 +26,7 @@ def run(app: typer.Typer) -> None:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        messages.print("error: out of memory; take a smaller picture or a --size", style="red")
+        messages.print("error: out of memory; take smaller pictures or batches", style="red")
         sys.exit(1)
 
 

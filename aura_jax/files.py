@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from aura_jax.errors import AuraError
 
 
@@ -63,8 +65,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only the owner reads
         _sync(temporary)
         temporary.replace(path)
-    except OSError as error:
-        raise AuraError(f"{path}: cannot be written ({error.strerror or error})") from None
+    except (
+        OSError,
+        SafetensorError,
+    ) as error:  # the latter is how safetensors writes of a full disk
+        reason = getattr(error, "strerror", None) or error
+        raise AuraError(f"{path}: cannot be written ({reason})") from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -133,6 +133,9 @@ def test_broken_and_small_pictures_are_left_out_and_named(folder: Path, tmp_path
     assert reasons.keys() == {str(folder / "broken.png"), str(folder / "small.png")}
     assert "small.png: 8 x 90, under the crop of 16" in reasons[str(folder / "small.png")]
     assert str(folder / "broken.png") in reasons[str(folder / "broken.png")]
+    with skipped.path.open("a") as file:
+        file.write('["half a line, as a kill')
+    assert skipped.read() == reasons
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -68,12 +68,21 @@ class Checkpoints:
         Args:
             state: one of the same shapes, types and placement.
             data: the iterator to set.
+
+        Raises:
+            TrainingError: if it is not what this project wrote, whole.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), data=CheckpointRestore(data)
         )
-        return self._manager.restore(self.last, args=args)["state"]
+        try:
+            return self._manager.restore(self.last, args=args)["state"]
+        except (OSError, LookupError, ValueError, TypeError) as error:
+            raise TrainingError(
+                f"{self._folder / str(self.last)}: the checkpoint is damaged ({error}); "
+                "remove its folder to go on from the one before"
+            ) from None
 
     def close(self) -> None:
         """Waits until all is written.

@@ -68,7 +68,10 @@ def train(
     ] = None,
     gradnorm: Annotated[
         GradientNorms | None,
-        typer.Option(help="How gradients of image losses are scaled.", rich_help_panel=STEP),
+        typer.Option(
+            help="How gradients of image losses are scaled; without --loss and --perceptual: none.",
+            rich_help_panel=STEP,
+        ),
     ] = None,
     learning_rate: Annotated[
         float, typer.Option(help="Divided by the config's ch.", rich_help_panel=STEP)

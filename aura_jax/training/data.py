@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -38,7 +39,8 @@ class Skipped:
         """Why each picture was left out, by its name."""
         if not self.path.exists():
             return {}
-        return dict(json.loads(line) for line in self.path.read_text().splitlines())
+        lines = self.path.read_text().splitlines(keepends=True)
+        return dict(json.loads(line) for line in lines if line.endswith("\n"))  # others are half
 
     def add(self, name: str, reason: str) -> None:
         """Notes a picture, once.
@@ -127,7 +129,8 @@ def batches(
             not flags.FLAGS.is_parsed()
         ):  # Grain asks for its flags, which only absl's own apps parse
             flags.FLAGS.mark_as_parsed()
-        mixed = mixed.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        options = grain.MultiprocessingOptions(num_workers=workers)
+        mixed = mixed.mp_prefetch(options, worker_init_fn=_leave_interrupts_to_the_run)
     return iter(mixed)
 
 
@@ -135,13 +138,20 @@ def fetch(data: grain.DatasetIterator[Batch], skipped: Skipped) -> Batch:
     """The next batch.
 
     Raises:
-        TrainingError: if too many pictures are left out.
+        TrainingError: if too many pictures are left out, or a decoding process has died.
     """
     try:
         return next(data)
-    except Exception:
+    except Exception as error:
         skipped.check()  # the plain error, without what Grain and other processes wrap it in
+        if "terminated unexpectedly" in str(error):
+            raise TrainingError("a process that decodes pictures was killed (memory?)") from None
         raise
+
+
+def _leave_interrupts_to_the_run(_index: int, _count: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the run saves first, then ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _random_crop(

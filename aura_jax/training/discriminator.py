@@ -44,7 +44,7 @@ def discriminator_loss(
 ) -> Float[Array, ""]:
     """Binary cross-entropy of real patches against 1 and decoded ones against 0.
 
-    The sum of the two means, so 2·log 2 for a discriminator that cannot tell.
+    Mean softplus(-D(x)) + mean softplus(D(x̂)), so 2·log 2 for a discriminator that cannot tell.
     """
     real = sigmoid_binary_cross_entropy(real_logits, jnp.ones_like(real_logits))
     fake = sigmoid_binary_cross_entropy(fake_logits, jnp.zeros_like(fake_logits))

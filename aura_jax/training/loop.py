@@ -10,9 +10,11 @@ from typing import Any
 
 import grain
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from aura_jax.checkpoint import save
-from aura_jax.errors import TrainingError
+from aura_jax.errors import AuraError, TrainingError
 from aura_jax.images import write_photo
 from aura_jax.training.checkpoints import Checkpoints
 from aura_jax.training.data import Batch, Skipped, fetch
@@ -42,6 +44,8 @@ class Run:
         skipped: which pictures are left out.
         folder: where to write.
         every: how often to write.
+
+    Attributes:
         observe: is given the metrics of every step, with the step, as numbers.
     """
 
@@ -53,10 +57,10 @@ class Run:
         folder: RunFolder,
         *,
         every: Every = Every(),
-        observe: Observer = lambda metrics: None,
     ):
         self.trainer, self.data, self.skipped = trainer, data, skipped
-        self.folder, self.every, self.observe = folder, every, observe
+        self.folder, self.every = folder, every
+        self.observe: Observer = lambda metrics: None
         self.checkpoints = Checkpoints(folder.checkpoints)
         self.writes = jax.process_index() == 0
         self._key = jax.random.key(trainer.recipe.seed)
@@ -90,12 +94,15 @@ class Run:
                 self._settle()  # of the step before, while this one runs
                 self.checkpoints.check()
                 self._pending = (step, batch, metrics)
-                if step % self.every.save == 0 or step == last or interrupted():
+                stop = _anywhere(interrupted())
+                if step % self.every.save == 0 or step == last or stop:
                     self._save(state)
                 if step % self.every.picture == 0 or step == last:
                     self._draw(state, step, batch)
-                if interrupted():
+                if stop:
                     break
+        if first == last:  # it may have been killed between its last checkpoint and its model
+            self._save(state)
         self.checkpoints.close()
         return int(state.step) == last
 
@@ -110,11 +117,12 @@ class Run:
         step, batch, metrics = self._pending
         self._pending = None
         values = {name: float(value) for name, value in metrics.items()}
-        if not math.isfinite(values["loss"]):
+        if not math.isfinite(values["loss"] + values["gradient_norm"]):
             files = "\n  ".join(sorted(set(batch.names)))
             raise TrainingError(
-                f"step {step}: the loss is {values['loss']}; {self.checkpoints.last_good()}; "
-                f"the batch's pictures were\n  {files}"
+                f"step {step}: the loss is {values['loss']}, the norm of its gradient "
+                f"{values['gradient_norm']}; {self.checkpoints.last_good()}; the batch's "
+                f"pictures were\n  {files}"
             )
         now = time.monotonic()
         seconds, self._settled = round(now - self._settled, 3), now
@@ -124,10 +132,18 @@ class Run:
             self.folder.record(line)
 
     def _save(self, state: TrainState) -> None:
-        self._settle()  # nothing that is not finite is ever saved
+        self._settle()
+        if not self.trainer.is_finite(state):  # nothing that is not finite is ever saved
+            raise TrainingError(
+                f"step {int(state.step)}: weights have become infinite or NaN; "
+                f"{self.checkpoints.last_good()}; take a smaller --learning-rate"
+            )
         self.checkpoints.save(state, self.data)
         if self.writes:
-            save(self.trainer.averaged(state), self.folder.model)
+            try:
+                save(self.trainer.averaged(state), self.folder.model)
+            except AuraError as error:
+                raise TrainingError(f"{error}; {self.checkpoints.last_good()}") from None
 
     def _draw(self, state: TrainState, step: int, batch: Batch) -> None:
         self._settle()
@@ -135,8 +151,15 @@ class Run:
             return
         picture = samples(f"step {step}", self.trainer.averaged(state), batch.images)
         write_photo(self.folder.picture("samples"), picture)
-        if self.folder.metrics.exists():
-            write_photo(self.folder.picture("losses"), loss_curve(self.folder.read_metrics()))
+        if lines := self.folder.read_metrics():
+            write_photo(self.folder.picture("losses"), loss_curve(lines))
+
+
+def _anywhere(here: bool) -> bool:
+    """Whether something is so in any process: all must stop at the same step."""
+    if jax.process_count() == 1:
+        return here
+    return bool(multihost_utils.process_allgather(np.array(here)).any())
 
 
 @contextmanager

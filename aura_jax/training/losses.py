@@ -70,7 +70,9 @@ def l2(decoded: Images, target: Images) -> Scalar:
 
 
 def pooled_l1(decoded: Images, target: Images) -> Scalar:
-    """L1 of the means of squares of 16 × 16 pixels: colours and shading, no detail.
+    """Mean |P(decoded) - P(target)|, where P takes the means of squares of 16 × 16 pixels.
+
+    So it sees colours and shading, no detail.
 
     Pixels at the right and bottom that fill no square are left out.
     """

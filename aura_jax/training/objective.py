@@ -43,6 +43,9 @@ def draw(key: Array, batch: int, recipe: Recipe) -> Draws:
 class Objective:
     """The weighted sum of a recipe's losses.
 
+    Beyond those of `losses`, `perceptual` and `discriminator` there is "encoder", the mean of
+    (encode(g·x) - g·encode(x))² for the flip g of each sample.
+
     Attributes:
         recipe: which losses, how strong, and the noise.
         vae: the autoencoder.

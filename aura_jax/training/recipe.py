@@ -61,6 +61,7 @@ class Recipe:
         gan_start: step from which the "gan" loss counts.
         ema: decay of the averaged weights, which are what a run exports.
         accumulate: micro-batches a step, for a batch that does not fit; gradients are averaged.
+            With `gradnorm` this is not the same as one large batch: each has norms of its own.
         remat: whether to recompute ResnetBlocks in the backward pass instead of keeping them.
         dtype: what networks compute in; weights are float32.
         seed: of the initial weights, the order of the data, crops, noise and flips.
@@ -101,9 +102,11 @@ class Recipe:
         for name in ("p_horizontal", "p_vertical", "ema"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TrainingError(f"{name}={getattr(self, name)}: expected 0 to 1")
-        for name in ("noise", "learning_rate", "conv_in_rate", "discriminator_rate"):
-            if not 0 <= getattr(self, name) < math.inf:  # so that NaN is caught too
-                raise TrainingError(f"{name}={getattr(self, name)}: expected 0 or more")
+        numbers = ("noise", "learning_rate", "conv_in_rate", "discriminator_rate")
+        numbers += ("warmup", "weight_decay", "gan_start", "seed")
+        for name, value in (*((n, getattr(self, n)) for n in numbers), *self.losses):
+            if not 0 <= value < math.inf:  # so that NaN is caught too
+                raise TrainingError(f"{name}={value}: expected 0 or more")
         for size, batch in self.crops:
             if batch % self.accumulate:
                 raise TrainingError(f"a batch of {batch} does not split into {self.accumulate}")

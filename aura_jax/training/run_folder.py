@@ -57,7 +57,8 @@ class RunFolder:
         if any(path.name.isdigit() for path in self.checkpoints.glob("*")):
             _check_same(self.path, json.loads(written.read_text()), settings)
             return
-        if not written.exists() and any(self.path.iterdir()):
+        visible = [path for path in self.path.iterdir() if not path.name.startswith(".")]
+        if not written.exists() and visible:
             raise TrainingError(f"{self.path}: holds files, but no run; give an empty folder")
         self.skipped.unlink(missing_ok=True)
         with replacing(written) as temporary:
@@ -65,10 +66,9 @@ class RunFolder:
 
     def rewind(self, step: int) -> None:
         """Forgets metrics of steps after `step`, which are done again."""
-        if self.metrics.exists():
-            kept = [line for line in self.read_metrics() if line["step"] <= step]
-            with replacing(self.metrics) as temporary:
-                temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        kept = [line for line in self.read_metrics() if line["step"] <= step]
+        with replacing(self.metrics) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
     def record(self, metrics: dict[str, float | int]) -> None:
         """Appends a line of metrics."""
@@ -76,7 +76,9 @@ class RunFolder:
             file.write(json.dumps(metrics) + "\n")
 
     def read_metrics(self) -> list[dict[str, float | int]]:
-        """The lines of metrics; one that a killed run wrote half is left out."""
+        """The lines of metrics, if any; one that a killed run wrote half is left out."""
+        if not self.metrics.exists():
+            return []
         lines = self.metrics.read_text().splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 

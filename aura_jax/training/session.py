@@ -1,9 +1,10 @@
 """A run from its settings: the model, the data, the trainer and the folder put together."""
 
 import dataclasses
+import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from aura_jax.errors import TrainingError
 from aura_jax.training.data import Batch, Skipped, batches
 from aura_jax.training.loop import Every, Observer, Record, Run
 from aura_jax.training.perceptual import Perceptual, load_perceptual
-from aura_jax.training.photos import find_photos
+from aura_jax.training.photos import Photo, find_photos
 from aura_jax.training.recipe import PLAIN_LOSSES, PUBLISHED_LOSSES, Recipe
 from aura_jax.training.run_folder import RunFolder
 from aura_jax.training.start import starting_point
@@ -68,11 +69,11 @@ def run(settings: Settings, every: Every, coordinator: str | None = None) -> Non
     """
     if coordinator is not None:
         join(coordinator)
+    if settings.out.resolve().is_relative_to(settings.data.resolve()):
+        raise TrainingError(f"{settings.out}: lies in the data, which its pictures would join")
     photos = find_photos(settings.data)
-    say(f"{settings.data}: {len(photos)} pictures")
+    _say(f"{settings.data}: {len(photos)} pictures")
     recipe, perceptual = _with_perceptual(settings)
-    vae = _model(settings)
-    recipe.check(vae.config, jax.device_count())
     folder = RunFolder(settings.out)
     skipped = Skipped(folder.skipped, len(photos))
     data = batches(
@@ -84,12 +85,29 @@ def run(settings: Settings, every: Every, coordinator: str | None = None) -> Non
         process=jax.process_index(),
         processes=jax.process_count(),
     )
-    folder.open(_description(settings, recipe, vae.config))
+    vae = _model(settings)
+    recipe.check(vae.config, jax.device_count())
+    folder.open(_description(settings, recipe, vae.config, photos))
     trainer = Trainer(recipe, vae, perceptual)
-    done = _train(trainer, data, skipped, folder, every, settings.tensorboard)
-    for reason in skipped.read().values():
-        say(f"left out: {reason}")
-    say(f"wrote {folder.model}" if done else "interrupted; the same command goes on from here")
+    try:
+        done = _train(trainer, data, skipped, folder, every, settings.tensorboard)
+    finally:
+        _say_left_out(skipped)
+    _say(f"wrote {folder.model}" if done else "interrupted; the same command goes on from here")
+
+
+def _say(line: str) -> None:
+    """Says it once, however many processes train."""
+    if jax.process_index() == 0:
+        say(line)
+
+
+def _say_left_out(skipped: Skipped) -> None:
+    reasons = skipped.read().values()
+    if reasons:
+        _say(f"left out {len(reasons)} of {skipped.total} pictures")
+    for reason in reasons:
+        _say(f"left out: {reason}")
 
 
 def join(coordinator: str) -> None:
@@ -103,7 +121,10 @@ def join(coordinator: str) -> None:
         TrainingError: if it is of another form.
     """
     if coordinator == "auto":
-        jax.distributed.initialize()
+        try:
+            jax.distributed.initialize()
+        except (ValueError, RuntimeError) as error:
+            raise TrainingError(f"coordinator auto: no cluster was found ({error})") from None
         return
     match = re.fullmatch(r"(.+:\d+),(\d+),(\d+)", coordinator)
     if match is None or int(match[3]) >= int(match[2]):
@@ -121,7 +142,12 @@ def _train(
 ) -> bool:
     """Trains with a progress bar; whether it got to the end."""
     steps = trainer.recipe.steps
-    with progress() as bar, _events(folder.path if tensorboard else None) as write:
+    run = Run(trainer, data, skipped, folder, every=every)
+    state = run.resume()
+    first = int(state.step)
+    _say(f"training from step {first} to {steps} in {folder.path}")
+    events = folder.path if tensorboard and run.writes else None
+    with progress() as bar, _events(events, first) as write:
         task = bar.add_task("train", total=steps)
 
         def observe(metrics: Record) -> None:
@@ -129,22 +155,20 @@ def _train(
             bar.update(task, completed=metrics["step"], description=text)
             write(metrics)
 
-        run = Run(trainer, data, skipped, folder, every=every, observe=observe)
-        state = run.resume()
-        say(f"training from step {int(state.step)} to {steps} in {folder.path}")
+        run.observe = observe
         return run.train(state)
 
 
 @contextmanager
-def _events(folder: Path | None) -> Iterator[Observer]:
-    """What writes metrics for TensorBoard, or nothing."""
+def _events(folder: Path | None, first: int) -> Iterator[Observer]:
+    """What writes metrics for TensorBoard from a step on, or nothing."""
     if folder is None:
         yield lambda metrics: None
         return
     with needs("tensorboard"):
         from tensorboardX import SummaryWriter
 
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
+    with SummaryWriter(str(folder / "tensorboard"), purge_step=first + 1) as writer:
 
         def write(metrics: Record) -> None:
             for name, value in metrics.items():
@@ -158,13 +182,13 @@ def _with_perceptual(settings: Settings) -> tuple[Recipe, Perceptual | None]:
     recipe, path = settings.recipe, settings.perceptual
     if path is None:
         if recipe.losses == PLAIN_LOSSES:
-            say("no --perceptual weights: the losses lpips and gan are off, l1 and l2 stand in")
+            _say("no --perceptual weights: the losses lpips and gan are off, l1 and l2 stand in")
         return recipe, None
     perceptual = load_perceptual(path)
     if perceptual.lpips is None and "lpips" in recipe.weights:
         if recipe.losses != PUBLISHED_LOSSES:
             raise TrainingError(f"{path}: has no LPIPS heads, which the loss lpips needs")
-        say(f"{path}: no LPIPS heads, so the loss lpips is off")
+        _say(f"{path}: no LPIPS heads, so the loss lpips is off")
         kept = tuple(loss for loss in recipe.losses if loss[0] != "lpips")
         recipe = dataclasses.replace(recipe, losses=kept)
     return recipe, perceptual
@@ -195,14 +219,22 @@ def _config(name: str) -> AuraConfig:
         raise TrainingError(
             f"config {name!r}: expected {presets} or a JSON file ({error.strerror})"
         ) from None
+    except UnicodeDecodeError:
+        raise TrainingError(f"config {name!r}: not a JSON file, its text is not UTF-8") from None
 
 
-def _description(settings: Settings, recipe: Recipe, config: AuraConfig) -> dict[str, Any]:
+def _description(
+    settings: Settings, recipe: Recipe, config: AuraConfig, photos: Sequence[Photo]
+) -> dict[str, Any]:
     """What a run must repeat to go on; JSON as it is read back."""
+    names = "\n".join(map(str, photos)).encode(errors="surrogateescape")
     given = {
         "config": dataclasses.asdict(config),
         "recipe": dataclasses.asdict(recipe),
         "data": str(settings.data),
+        "pictures": len(photos),
+        "pictures_sha256": hashlib.sha256(names).hexdigest(),
+        "workers": settings.workers,
         "init": settings.init,
         "perceptual": str(settings.perceptual),
         "processes": jax.process_count(),

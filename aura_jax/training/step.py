@@ -64,6 +64,11 @@ class Trainer:
             in_shardings=(self._everywhere, self._split, self._everywhere, self._everywhere),
             out_shardings=self._everywhere,
         )
+        self._finite = jax.jit(
+            lambda weights: jax.tree.reduce(
+                jnp.logical_and, jax.tree.map(lambda x: jnp.isfinite(x).all(), weights)
+            )
+        )
 
     def start(self) -> TrainState:
         """The state before the first step, on every device."""
@@ -92,6 +97,10 @@ class Trainer:
         """
         batch = jax.make_array_from_process_local_data(self._split, images)
         return self._step(state, batch, key, self._lpips)
+
+    def is_finite(self, state: TrainState) -> bool:
+        """Whether all weights and their averages are numbers."""
+        return bool(self._finite((state.weights, state.ema)))
 
     def averaged(self, state: TrainState) -> AuraEquiVAE:
         """The autoencoder with the averaged weights."""
