@@ -1,16 +1,21 @@
-"""The same steps on one device, on eight, and in two processes."""
+"""The same steps on one device, on eight, and in two processes; the command in two processes."""
 
+import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from aura_jax.tolerances import SUM_ORDER
-from tests.conftest import ROOT
+from tests.conftest import ROOT, TINY_CONFIG
+from tests.photo_folder import write_photos
 
 SCRIPT = [sys.executable, "-m", "tests.train_two_steps"]
 
@@ -51,9 +56,51 @@ def test_eight_devices_do_what_one_does(alone: Path, tmp_path: Path) -> None:
 
 
 def test_two_processes_do_what_one_does(alone: Path, tmp_path: Path) -> None:
+    out, address = tmp_path / "weights.npz", free_address()
+    finish(*(start(str(out), f"{address},2,{index}") for index in range(2)))
+    check_equal(out, alone, 2)
+
+
+def test_interruption_of_one_process_stops_both_and_both_go_on(tmp_path: Path) -> None:
+    out, data = tmp_path / "run", write_photos(tmp_path / "photos", 12)
+    (tmp_path / "tiny.json").write_text(TINY_CONFIG.to_json())
+    options = ["--data", str(data), "--config", str(tmp_path / "tiny.json"), "--out", str(out)]
+    options += ["--steps", "60", "--crops", "16x4", "--dtype", "f32", "--record-every", "1"]
+
+    def command() -> list[subprocess.Popen[str]]:
+        address, main = free_address(), "from aura_jax.cli import main; main()"
+        return [
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-c",
+                    main,
+                    "train",
+                    *options,
+                    "--coordinator",
+                    f"{address},2,{i}",
+                ],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for i in range(2)
+        ]
+
+    processes, metrics = command(), out / "metrics.jsonl"
+    while not metrics.exists() or metrics.read_text().count("\n") < 3:
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.02)
+    processes[1].send_signal(signal.SIGINT)
+    said = [process.communicate(timeout=240)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert "interrupted; the same command goes on from here" in said[0]
+    assert "goes on" not in said[1]  # said once, by the first
+    said = [process.communicate(timeout=240)[0] for process in command()]
+    assert re.search(r"training from step [1-9]\d* to 60", said[0])
+    assert [json.loads(line)["step"] for line in metrics.open()] == list(range(1, 61))
+
+
+def free_address() -> str:
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    out = tmp_path / "weights.npz"
-    finish(*(start(str(out), f"localhost:{port},2,{index}") for index in range(2)))
-    check_equal(out, alone, 2)
+        return f"localhost:{free.getsockname()[1]}"
