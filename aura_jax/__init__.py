@@ -6,6 +6,7 @@ from aura_jax.config import AuraConfig
 from aura_jax.errors import ArrayError, AuraError, CheckpointError, ConfigError, ImageError
 from aura_jax.inference import decode, encode
 from aura_jax.noise import perturb
+from aura_jax.runtime.codec import Codec
 from aura_jax.symmetry import Flips, flip_images, flip_latents, random_flips
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "AuraEquiVAE",
     "AuraError",
     "CheckpointError",
+    "Codec",
     "ConfigError",
     "Flips",
     "ImageError",

@@ -190,7 +190,7 @@ class AuraEquiVAE(nnx.Module):
         Raises:
             ArrayError: if the array is not floating point NHWC with sides of at least 8.
         """
-        _check_layout("images", images, self.config.in_channels, self.config.downsampling)
+        check_layout("images", images, self.config.in_channels, self.config.downsampling)
         return jnp.clip(self.encoder(jnp.asarray(images)), -LATENT_LIMIT, LATENT_LIMIT)
 
     def decode(self, latents: Array | np.ndarray) -> Float[Array, "b h w c"]:
@@ -199,11 +199,16 @@ class AuraEquiVAE(nnx.Module):
         Raises:
             ArrayError: if the array is not floating point NHWC with 16 channels.
         """
-        _check_layout("latents", latents, self.config.z_channels, 1)
+        check_layout("latents", latents, self.config.z_channels, 1)
         return self.decoder(jnp.asarray(latents))
 
 
-def _check_layout(name: str, x: Array | np.ndarray, channels: int, shortest: int) -> None:
+def check_layout(name: str, x: Array | np.ndarray, channels: int, shortest: int) -> None:
+    """Refuses what is not a batch of such images or latents.
+
+    Raises:
+        ArrayError: if it is not floating point NHWC with these channels, or too short a side.
+    """
     got = f"{name} of shape {x.shape} and type {x.dtype}"
     if x.ndim != 4:
         raise ArrayError(f"{got}: expected [batch, height, width, {channels}]")

@@ -40,7 +40,7 @@ def encode(vae: AuraEquiVAE, images: Array | np.ndarray) -> Float[Array, "b h w 
         ArrayError: if the layout, shape, type or range is wrong. The range is looked at only
             where values are known, so not inside another jit; the look waits for `images`.
     """
-    _check_array("images", images)
+    check_array("images", images)
     if not isinstance(images, jax.core.Tracer):
         _check_range(images)
     return _encode(vae, images)
@@ -59,11 +59,16 @@ def decode(vae: AuraEquiVAE, latents: Array | np.ndarray) -> Float[Array, "b h w
     Raises:
         ArrayError: if the layout, shape or type is wrong.
     """
-    _check_array("latents", latents)
+    check_array("latents", latents)
     return _decode(vae, latents)
 
 
-def _check_array(name: str, x: object) -> None:
+def check_array(name: str, x: object) -> None:
+    """Refuses lists and whatever else is no array.
+
+    Raises:
+        ArrayError: with the type it has.
+    """
     if not isinstance(x, jax.Array | np.ndarray):
         raise ArrayError(f"{name}: expected a jax or numpy array, got a {type(x).__name__}")
 

@@ -50,12 +50,12 @@ class GroupNorm(nnx.Module):
             p[...].astype(jnp.float32)[None, None, None] for p in (self.scale, self.bias)
         )
         centred = x.astype(jnp.float32)
-        centred -= _group_mean(centred)
-        gain = scale * jax.lax.rsqrt(_group_mean(jnp.square(centred)) + NORM_EPSILON)
+        centred -= group_mean(centred)
+        gain = scale * jax.lax.rsqrt(group_mean(jnp.square(centred)) + NORM_EPSILON)
         return centred * gain + bias
 
 
-def _group_mean(x: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
+def group_mean(x: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
     """Mean over pixels and over the channels of a group, repeated for each channel.
 
     Pixels are summed per channel first: the large array is never reshaped.
@@ -88,11 +88,12 @@ class AttnBlock(nnx.Module):
         self.norm = GroupNorm(channels, **options)
         self.qkv = conv1x1(channels, 3 * channels, use_bias=False, **options)
         self.proj_out = conv1x1(channels, channels, use_bias=False, **options)
+        self.attention = attention  # which a runtime may replace by a faster kernel
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         b, h, w, c = x.shape
         qkv = self.qkv(self.norm(x)).reshape(b, h * w, 3, c // HEAD_DIM, HEAD_DIM)
-        out = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
+        out = self.attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
         return x + self.proj_out(out.reshape(b, h, w, c))
 
 

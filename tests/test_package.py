@@ -63,6 +63,7 @@ for call in (
     lambda: aura_jax.save(vae, "keras.st", layout="keras"),
     lambda: aura_jax.encode(vae, [[1.0]]),
     lambda: aura_jax.decode(vae, None),
+    lambda: aura_jax.Codec(vae, precision="best"),
     lambda: aura_jax.AuraConfig(ch="256"),
     lambda: aura_jax.AuraConfig(ch_mult=4),
 ):
@@ -77,6 +78,7 @@ for call in (
         "layout 'keras': expected one of flax, torch",
         "images: expected a jax or numpy array, got a list",
         "latents: expected a jax or numpy array, got a NoneType",
+        "precision 'best': expected one of default, fast",
         "ch='256': expected positive integers",
         "ch_mult=4: expected a tuple such as (1, 2, 4, 4)",
     ]
@@ -87,7 +89,9 @@ def test_the_wheel_holds_the_library_alone(tmp_path: Path):
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path]
     subprocess.run([*pip, ROOT], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
-    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"aura_jax/weights/small.safetensors", "aura_jax/weights/README.md"} <= set(names)
+    tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"aura_jax"}
 
 

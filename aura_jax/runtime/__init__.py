@@ -1,0 +1,7 @@
+"""Running a model fast: rewrites of its layers, and executables that are compiled once.
+
+- `codec`: `Codec`, which users hold
+- `program`: a function compiled ahead of time for each shape
+- `rewrite`: which layers are replaced by what, all of them functions of the trained weights
+- `norm`, `upsample`, `winograd`: the replacements
+"""
