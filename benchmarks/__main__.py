@@ -1,0 +1,94 @@
+"""The command python -m benchmarks: this model and its PyTorch twin, side by side."""
+
+import datetime
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aura_jax.console import messages, run, say
+from aura_jax.files import check_free, replacing
+from aura_jax.options import Overwrite
+from benchmarks.cases import CASES, find_cases
+from benchmarks.measure import measure
+from benchmarks.results import CaseResult
+from benchmarks.table import show
+from benchmarks.variants import variants_of
+from benchmarks.workers.process import Worker
+
+RESULTS = Path(__file__).parent / "results"
+MEMORY = {
+    "cpu": "peak resident memory of the process, libraries and compilers included",
+    "gpu": "most bytes that torch.cuda or JAX's device allocator has handed out at a time",
+}
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    case: Annotated[
+        list[str] | None,
+        typer.Option(help="One of: " + ", ".join(CASES) + ". Default: all for the device."),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of each variant.")] = 5,
+    compiled: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="Measure torch.compile.")
+    ] = True,
+    autotuned: Annotated[
+        bool | None,
+        typer.Option(
+            "--max-autotune/--no-max-autotune",
+            help="Measure its max-autotune mode too. Default: on a GPU, as it is slow on a CPU.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The JSON. Default: benchmarks/results/DEVICE-DATE.json.")
+    ] = None,
+    overwrite: Overwrite = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+) -> None:
+    """Measure encode and decode against PyTorch; status 1 if a result is not accurate enough."""
+    find_cases(case or [], "cpu")  # refuses unknown names before anything is started
+    machine = describe()
+    platform = machine["platform"]
+    out = out or _default_path(machine)
+    check_free(out, overwrite=overwrite)
+    tuned = platform != "cpu" if autotuned is None else autotuned
+    results: list[CaseResult] = []
+    for each in find_cases(case or [], platform):
+        messages.print(f"measuring {each.name}")
+        variants = variants_of(each, compiled=compiled, autotuned=tuned)
+        results.append(measure(each, variants, repeats, platform))
+        _write(out, machine, results)  # after each: a later one may fail
+    show(results, markdown=markdown)
+    say(f"wrote {out}")
+    if not all(result.passes for result in results):
+        raise typer.Exit(1)
+
+
+def describe() -> dict[str, Any]:
+    """The date, the device, and the versions of everything."""
+    with Worker("jax_worker") as jax, Worker("torch_worker") as torch:
+        described = jax.ask("describe") | {"torch": torch.ask("describe")}
+    meaning = MEMORY["cpu" if described["platform"] == "cpu" else "gpu"]
+    return {"date": datetime.date.today().isoformat(), **described, "peak_bytes": meaning}
+
+
+def _default_path(machine: dict[str, Any]) -> Path:
+    RESULTS.mkdir(exist_ok=True)
+    device = re.sub(r"\W+", "-", machine["device"].lower()).strip("-")
+    return RESULTS / f"{device}-{machine['date']}.json"
+
+
+def _write(out: Path, machine: dict[str, Any], results: Sequence[CaseResult]) -> None:
+    content = {**machine, "cases": [result.as_json() for result in results]}
+    with replacing(out) as path:
+        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+if __name__ == "__main__":
+    run(app)

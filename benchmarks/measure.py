@@ -1,0 +1,123 @@
+"""One case: every variant in a process of its own, taking turns, on the same weights and inputs."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from aura_jax.autoencoder import LATENT_LIMIT
+from aura_jax.errors import AuraError
+from benchmarks.cases import Case
+from benchmarks.flops import PARTS, Part
+from benchmarks.full_size_checkpoint import write_elsewhere
+from benchmarks.results import CaseResult, Measured
+from benchmarks.variants import DEFAULT, EAGER, Variant
+from benchmarks.workers.process import Worker
+
+# Above it a run in float64 takes more memory than a GPU has; float32 is then exact enough.
+LARGEST_IN_FLOAT64 = 1024
+
+type Workers = Mapping[Variant, Worker]
+type Seconds = dict[Part, list[float]]
+
+
+def measure(case: Case, variants: Sequence[Variant], repeats: int, platform: str) -> CaseResult:
+    """Measures a case.
+
+    Args:
+        case: which.
+        variants: in the order of their turns, PyTorch eager and `aura_jax.Codec` among them.
+        repeats: turns of each variant in each direction.
+        platform: where JAX runs, "cpu" or "gpu", for PyTorch to run there too.
+
+    Raises:
+        AuraError: if a variant fails, but for compiled PyTorch, which is then left out.
+    """
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        _write_inputs(case, folder)
+        workers, compile_seconds, failures = {}, {}, {}
+        for variant in variants:
+            # Nothing that an earlier run compiled may be found: compiling is timed.
+            cache = {"TORCHINDUCTOR_CACHE_DIR": str(folder / f"{variant.mode}-cache")}
+            worker = stack.enter_context(Worker(variant.worker, **cache))
+            try:
+                compile_seconds[variant] = _prepare(worker, variant, case, folder, platform)
+            except AuraError as error:
+                if variant.ours or variant == EAGER:
+                    raise
+                failures[variant.label] = str(error)
+                worker.close()
+            else:
+                workers[variant] = worker
+        return _measure(case, workers, compile_seconds, repeats, folder, failures)
+
+
+def _write_inputs(case: Case, folder: Path) -> None:
+    """Files that every worker reads: the weights, and what is encoded and decoded."""
+    write_elsewhere(folder / "weights.safetensors", case.config)
+    rng = np.random.default_rng(0)
+    images = rng.uniform(-1, 1, case.shape("encode"))
+    latents = rng.standard_normal(case.shape("decode")).clip(-LATENT_LIMIT, LATENT_LIMIT)
+    for part, array in zip(PARTS, (images, latents), strict=True):
+        np.save(folder / f"{part}.npy", array.astype(np.float32))
+
+
+def _prepare(worker: Worker, variant: Variant, case: Case, folder: Path, platform: str) -> float:
+    shared = {"mode": variant.mode, "folder": str(folder), "dtype": case.dtype}
+    twin = {} if variant.ours else {"config": case.config.to_json(), "platform": platform}
+    return worker.ask("prepare", **shared, **twin)
+
+
+def _measure(
+    case: Case,
+    workers: Workers,
+    compile_seconds: Mapping[Variant, float],
+    repeats: int,
+    folder: Path,
+    failures: Mapping[str, str],
+) -> CaseResult:
+    seconds = _take_turns(workers, repeats)
+    peaks = {variant: worker.ask("peak") for variant, worker in workers.items()}
+    judges = {variant: workers[variant] for variant in (EAGER, DEFAULT)}
+    ceilings = {v.worker: w.ask("ceiling", dtype=case.dtype) for v, w in judges.items()}
+    config = case.config.to_json()
+    dispatch = workers[DEFAULT].ask("dispatch", config=config, dtype=case.dtype)
+    reference = "float64" if case.size <= LARGEST_IN_FLOAT64 else "float32"
+    errors = _errors(workers, reference, folder)
+    measured = [
+        Measured(
+            variant=variant,
+            compile_seconds=compile_seconds[variant],
+            seconds=seconds[variant],
+            errors={part: errors[part][variant.mode] for part in PARTS},
+            peak_bytes=peaks[variant],
+            dispatch_seconds=dispatch if variant == DEFAULT else None,
+        )
+        for variant in workers
+    ]
+    return CaseResult(case, reference, ceilings, measured, failures)
+
+
+def _take_turns(workers: Workers, repeats: int) -> dict[Variant, Seconds]:
+    """Times calls; whatever else a shared machine does meanwhile hits all variants alike."""
+    seconds: dict[Variant, Seconds] = {variant: {part: [] for part in PARTS} for variant in workers}
+    for part in PARTS:
+        for _ in range(repeats):
+            for variant, worker in workers.items():
+                seconds[variant][part] += worker.ask("run", part=part)
+    return seconds
+
+
+def _errors(workers: Workers, reference: str, folder: Path) -> Mapping[Part, Mapping[str, float]]:
+    """Errors by direction and mode; ends all workers but the one that computes the reference."""
+    outputs = {part: {} for part in PARTS}
+    for variant, worker in workers.items():
+        for part in PARTS:
+            path = outputs[part][variant.mode] = str(folder / f"{part}-{variant.mode}.npy")
+            worker.ask("save", part=part, path=path)
+        if variant != EAGER:
+            worker.close()
+    return workers[EAGER].ask("errors", dtype=reference, outputs=outputs)

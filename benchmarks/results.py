@@ -1,0 +1,125 @@
+"""What was measured, what follows from it, and whether it is accurate enough."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from aura_jax.tolerances import BF16_AGAINST_TORCH, FP32_FAST, FP32_PARITY
+from benchmarks.cases import Case
+from benchmarks.flops import PARTS, Part
+from benchmarks.variants import EAGER, FAST, Variant
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One variant in one case.
+
+    Attributes:
+        variant: which.
+        compile_seconds: of PyTorch's first calls; to build and warm up a codec.
+        seconds: of each call.
+        errors: relative L2 errors.
+        peak_bytes: of memory, since the process began.
+        dispatch_seconds: of a call beyond its executable's own; of a codec only.
+    """
+
+    variant: Variant
+    compile_seconds: float
+    seconds: Mapping[Part, Sequence[float]]
+    errors: Mapping[Part, float]
+    peak_bytes: int
+    dispatch_seconds: Mapping[Part, float] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One variant in one direction; None is what only codecs have."""
+
+    variant: str
+    part: Part
+    minimum_seconds: float
+    median_seconds: float
+    calls: int
+    ratio: float | None
+    images_per_second: float
+    tflops: float
+    ceiling_share: float
+    peak_bytes: int
+    compile_seconds: float
+    dispatch_seconds: float | None
+    error: float
+    limit: float | None
+
+    @property
+    def passes(self) -> bool:
+        """Whether it is as accurate as it must be; NaN is not."""
+        return self.limit is None or self.error <= self.limit
+
+
+@dataclasses.dataclass(frozen=True)
+class CaseResult:
+    """All variants in one case.
+
+    Attributes:
+        case: which.
+        reference: the type of the run that errors are relative to.
+        ceilings: tera-operations a second of matrix products, by worker.
+        measured: the variants that ran, PyTorch eager among them.
+        failures: why others did not, by label.
+    """
+
+    case: Case
+    reference: str
+    ceilings: Mapping[str, float]
+    measured: Sequence[Measured]
+    failures: Mapping[str, str]
+
+    @property
+    def passes(self) -> bool:
+        """Whether every codec is as accurate as it must be."""
+        return all(row.passes for row in self.rows())
+
+    def rows(self) -> list[Row]:
+        """A row for each direction and variant."""
+        return [self._row(each, part) for part in PARTS for each in self.measured]
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, as JSON has it."""
+        fields = dataclasses.asdict(self.case) | {"name": self.case.name}
+        return {
+            "case": fields,
+            "flops": {part: self.case.flops(part) for part in PARTS},
+            "reference": self.reference,
+            "ceiling_tflops": dict(self.ceilings),
+            "failures": dict(self.failures),
+            "rows": [dataclasses.asdict(row) | {"passes": row.passes} for row in self.rows()],
+            "seconds": {m.variant.label: dict(m.seconds) for m in self.measured},
+        }
+
+    def _row(self, each: Measured, part: Part) -> Row:
+        fastest = min(each.seconds[part])
+        tflops = self.case.flops(part) / fastest / 1e12
+        theirs = min(min(m.seconds[part]) for m in self.measured if not m.variant.ours)
+        return Row(
+            variant=each.variant.label,
+            part=part,
+            minimum_seconds=fastest,
+            median_seconds=median(each.seconds[part]),
+            calls=len(each.seconds[part]),
+            ratio=theirs / fastest if each.variant.ours else None,
+            images_per_second=self.case.batch / fastest,
+            tflops=tflops,
+            ceiling_share=tflops / max(self.ceilings.values()),
+            peak_bytes=each.peak_bytes,
+            compile_seconds=each.compile_seconds,
+            dispatch_seconds=(each.dispatch_seconds or {}).get(part),
+            error=each.errors[part],
+            limit=self._limit(part, each.variant) if each.variant.ours else None,
+        )
+
+    def _limit(self, part: Part, variant: Variant) -> float:
+        if self.case.dtype == "float32":
+            return FP32_FAST if variant == FAST else FP32_PARITY
+        (eager,) = (each.errors[part] for each in self.measured if each.variant == EAGER)
+        return BF16_AGAINST_TORCH * eager

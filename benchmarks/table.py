@@ -1,0 +1,51 @@
+"""Results as a table for people."""
+
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from aura_jax.console import readable_bytes
+from benchmarks.results import CaseResult, Row
+
+COLUMNS = (
+    *("size", "batch", "type", "", "variant", "min, ms", "median, ms", "ratio", "images/s"),
+    *("TFLOP/s", "of ceiling", "peak memory", "compile, s", "dispatch, ms", "error", "accuracy"),
+)
+WIDTH = 250  # a row is a line, in a file and on a terminal
+
+
+def show(results: Iterable[CaseResult], *, markdown: bool) -> None:
+    """Prints a row for each case, direction and variant."""
+    table = Table(*COLUMNS, box=box.MARKDOWN if markdown else box.SIMPLE_HEAD)
+    for result in results:
+        case = result.case
+        size = f"{case.size}², ch={case.config.ch}"
+        for row in result.rows():
+            table.add_row(size, str(case.batch), case.dtype, *_cells(row))
+    Console(width=WIDTH, markup=False, emoji=False, highlight=False).print(table)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.part,
+        row.variant,
+        f"{row.minimum_seconds * 1e3:.2f}",
+        f"{row.median_seconds * 1e3:.2f}",
+        "" if row.ratio is None else f"{row.ratio:.2f}",
+        f"{row.images_per_second:.3g}",
+        f"{row.tflops:.3g}",
+        f"{row.ceiling_share:.0%}",
+        readable_bytes(row.peak_bytes),
+        f"{row.compile_seconds:.1f}",
+        "" if row.dispatch_seconds is None else f"{row.dispatch_seconds * 1e3:.3f}",
+        f"{row.error:.2e}",
+        _verdict(row),
+    )
+
+
+def _verdict(row: Row) -> str:
+    if row.limit is None:
+        return ""
+    return f"{'ok' if row.passes else 'FAIL'}, limit {row.limit:.2e}"

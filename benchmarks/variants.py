@@ -1,0 +1,41 @@
+"""Who is measured: PyTorch as it is and compiled, and `aura_jax.Codec`."""
+
+import dataclasses
+from typing import Literal
+
+from benchmarks.cases import Case
+
+type Mode = Literal["eager", "compile", "max-autotune", "default", "fast"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One way to run the model.
+
+    Attributes:
+        label: its name in tables.
+        mode: its name to the worker.
+        ours: whether it is measured against PyTorch, and not PyTorch itself.
+    """
+
+    label: str
+    mode: Mode
+    ours: bool
+
+    @property
+    def worker(self) -> str:
+        """The module of `benchmarks.workers` that runs it."""
+        return "jax_worker" if self.ours else "torch_worker"
+
+
+EAGER = Variant("torch eager", "eager", ours=False)
+COMPILED = Variant("torch.compile", "compile", ours=False)
+AUTOTUNED = Variant("torch.compile max-autotune", "max-autotune", ours=False)
+DEFAULT = Variant("aura-jax", "default", ours=True)
+FAST = Variant("aura-jax fast", "fast", ours=True)
+
+
+def variants_of(case: Case, *, compiled: bool, autotuned: bool) -> list[Variant]:
+    """All that are measured, in turns of this order; "fast" is the default but in float32."""
+    others = [EAGER, *[COMPILED] * compiled, *[AUTOTUNED] * autotuned]
+    return [*others, DEFAULT, *[FAST] * (case.dtype == "float32")]

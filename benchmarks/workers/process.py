@@ -1,0 +1,78 @@
+"""A worker as the benchmark holds it."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+from aura_jax.errors import AuraError
+
+ROOT = Path(__file__).parent.parent.parent
+ENVIRONMENT = {
+    # Several workers share a GPU, so none may take it all.
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    # Compiling is timed.
+    "JAX_ENABLE_COMPILATION_CACHE": "false",
+    # Without it some of PyTorch's compiled kernels are slower.
+    "TORCHINDUCTOR_LOOP_REINDEXING_AFTER_FUSION": "0",
+}
+PATIENCE = 30  # seconds for a process to end by itself
+
+
+class Worker:
+    """A process spoken to in lines of JSON: one request, one reply.
+
+    Args:
+        module: the name of a module in this package.
+        variables: of its environment, beside this process's own.
+    """
+
+    def __init__(self, module: str, **variables: str):
+        self._module = module
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", f"{__package__}.{module}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, **ENVIRONMENT, **variables},
+        )
+
+    def ask(self, method: str, **arguments: Any) -> Any:
+        """Calls a method of the worker and waits for what it returns.
+
+        Raises:
+            AuraError: if the method raises, or the process has ended.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):  # the missing reply tells the same
+            print(json.dumps([method, arguments]), file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        if not line:
+            raise AuraError(f"{self._module}: ended in {method}, status {self._process.wait()}")
+        error, result = json.loads(line)
+        if error is not None:
+            raise AuraError(f"{self._module}: {method} failed: {error}")
+        return result
+
+    def close(self) -> None:
+        """Ends the process, which gives back its memory."""
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            with suppress(BrokenPipeError):
+                stream.close()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

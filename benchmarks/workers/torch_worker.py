@@ -1,0 +1,141 @@
+"""Runs the PyTorch twin, and judges what everybody computes by a run of it in float64."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  PyTorch's own spelling
+from safetensors.torch import load_file
+from torch import Tensor
+
+from aura_jax import AuraConfig
+from benchmarks.flops import PARTS, Part
+from benchmarks.variants import Mode
+from benchmarks.workers.server import repeat, resident_peak, seconds_of, serve, teraflops
+from convert.parity import relative_error
+from convert.torch_reference import TorchAuraEquiVAE
+
+WARM_CALLS = {"max-autotune": 2}  # the second call records a CUDA graph
+SDPA = "scaled_dot_product_attention"
+QUERIES = 1024  # attention in float64 has no kernel that keeps tokens × tokens out of memory
+
+
+class TorchWorker:
+    """One model and its inputs, in inference mode and channels_last."""
+
+    def describe(self) -> dict[str, Any]:
+        """The versions and settings of PyTorch."""
+        return {
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+            "threads": torch.get_num_threads(),
+        }
+
+    def prepare(self, mode: Mode, folder: str, dtype: str, config: str, platform: str) -> float:
+        """Loads the weights and inputs; seconds of the first calls, which compile."""
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = False  # float32 is held to float32's accuracy
+        self._folder, self._config = Path(folder), AuraConfig.from_json(config)
+        self._device = torch.device("cuda" if platform == "gpu" else "cpu")
+        model = self._model(getattr(torch, dtype))
+        self._calls = {part: _compiled(getattr(model, part), mode) for part in PARTS}
+        self._inputs = {part: self._input(part).to(getattr(torch, dtype)) for part in PARTS}
+        seconds = sum(seconds_of(lambda part=part: self._output(part)) for part in PARTS)
+        for part in PARTS * WARM_CALLS.get(mode, 1):
+            self._output(part)
+        return seconds
+
+    def run(self, part: Part) -> list[float]:
+        """Seconds of each of a repeat's calls."""
+        return repeat(lambda: self._output(part))
+
+    def save(self, part: Part, path: str) -> None:
+        """Writes the first result of the batch, NHWC."""
+        np.save(path, _nhwc(self._output(part)[:1].float()))
+
+    def peak(self) -> int:
+        """Bytes of memory that were held at most."""
+        on_gpu = self._device.type == "cuda"
+        return torch.cuda.max_memory_allocated() if on_gpu else resident_peak()
+
+    def ceiling(self, dtype: str) -> float:
+        """Tera-operations a second of large matrix products."""
+        side, count = (2048, 1) if self._device.type == "cpu" else (8192, 10)
+        x = torch.randn(side, side, device=self._device, dtype=getattr(torch, dtype))
+
+        def products() -> None:
+            for _ in range(count):
+                torch.matmul(x, x)
+            self._wait()
+
+        products()
+        return teraflops(products, count, side)
+
+    def errors(
+        self, dtype: str, outputs: Mapping[Part, Mapping[str, str]]
+    ) -> dict[Part, dict[str, float]]:
+        """Relative L2 errors of saved results against a run in another type.
+
+        Frees the model that was measured.
+
+        Args:
+            dtype: the type of that run.
+            outputs: files by the name of who made them, for each part.
+        """
+        self._calls, self._inputs = {}, {}
+        model = self._model(getattr(torch, dtype))
+        found = {}
+        for part in PARTS:
+            x = self._input(part)[:1].to(getattr(torch, dtype))
+            with torch.inference_mode(), patch.object(F, SDPA, _attention_by_queries):
+                exact = _nhwc(getattr(model, part)(x))
+            files = outputs[part].items()
+            found[part] = {name: relative_error(np.load(path), exact) for name, path in files}
+        return found
+
+    def _model(self, dtype: torch.dtype) -> TorchAuraEquiVAE:
+        with torch.device("meta"):
+            model = TorchAuraEquiVAE(self._config)
+        weights = load_file(self._folder / "weights.safetensors", self._device.type)
+        model.load_state_dict(weights, assign=True)
+        return model.to(dtype).to(memory_format=torch.channels_last).eval()
+
+    def _input(self, part: Part) -> Tensor:
+        """NCHW as seen from outside; in memory it is channels_last."""
+        return (
+            torch.from_numpy(np.load(self._folder / f"{part}.npy")).to(self._device).movedim(3, 1)
+        )
+
+    def _output(self, part: Part) -> Tensor:
+        with torch.inference_mode():
+            output = self._calls[part](self._inputs[part])
+        self._wait()
+        return output
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def _attention_by_queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention, for a part of the queries at a time."""
+    parts = (torch.softmax(p @ k.mT / k.shape[-1] ** 0.5, -1) @ v for p in q.split(QUERIES, -2))
+    return torch.cat([*parts], -2)
+
+
+def _compiled(function: Callable[[Tensor], Tensor], mode: Mode) -> Callable[[Tensor], Tensor]:
+    if mode == "eager":
+        return function
+    return torch.compile(function, mode=None if mode == "compile" else mode, dynamic=False)
+
+
+def _nhwc(x: Tensor) -> np.ndarray:
+    return x.movedim(1, 3).cpu().numpy()
+
+
+if __name__ == "__main__":
+    serve(TorchWorker())
