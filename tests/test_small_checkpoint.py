@@ -73,4 +73,4 @@ def quality(vae: AuraEquiVAE, path: Path, side: int) -> float:
     count = len(pixels) // side
     pieces = pixels.reshape(count, side, count, side, 3).swapaxes(1, 2).reshape(-1, side, side, 3)
     decoded = np.asarray(aura_jax.decode(vae, aura_jax.encode(vae, pieces)))
-    return psnr(to_8_bit(np.vstack(decoded)), to_8_bit(np.vstack(pieces)))
+    return psnr(to_8_bit(np.vstack([*decoded])), to_8_bit(np.vstack([*pieces])))
