@@ -1,5 +1,6 @@
 """The blocks of the autoencoder, in NHWC. Attribute names are the PyTorch reference's."""
 
+from collections.abc import Callable
 from typing import TypedDict, Unpack
 
 import jax
@@ -12,6 +13,9 @@ from aura_jax.config import HEAD_DIM, NORM_GROUPS
 
 NORM_EPSILON = 1e-6
 LOGITS_BYTES = 2**29  # attention logits above this are computed in chunks of queries
+
+
+type Attention = Callable[[Array, Array, Array], Array]
 
 
 class LayerOptions(TypedDict):
@@ -98,21 +102,27 @@ class AttnBlock(nnx.Module):
 
 
 def attention(
-    q: Float[Array, "b t n d"], k: Float[Array, "b t n d"], v: Float[Array, "b t n d"]
+    q: Float[Array, "b t n d"],
+    k: Float[Array, "b t n d"],
+    v: Float[Array, "b t n d"],
+    *,
+    attend: Attention = jax.nn.dot_product_attention,
 ) -> Float[Array, "b t n d"]:
     """Exact softmax(q kᵀ / sqrt(d)) v per head, in memory that grows with tokens, not tokens².
 
-    Queries are independent of each other, so chunks of them give the same numbers.
+    Queries are independent of each other, so chunks of them give the same numbers. `attend` is the
+    plain form, which computes a chunk.
     """
     b, tokens, heads, _ = q.shape
     chunk = LOGITS_BYTES // (4 * b * heads * tokens)  # the logits are float32
     if chunk >= tokens:
-        return jax.nn.dot_product_attention(q, k, v)
+        return attend(q, k, v)
 
-    def attend(query: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        return jax.nn.dot_product_attention(query[:, None], k, v)[:, 0]
+    def attend_once(query: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        return attend(query[:, None], k, v)[:, 0]
 
-    return jnp.moveaxis(jax.lax.map(attend, jnp.moveaxis(q, 1, 0), batch_size=max(chunk, 1)), 0, 1)
+    queries = jnp.moveaxis(q, 1, 0)
+    return jnp.moveaxis(jax.lax.map(attend_once, queries, batch_size=max(chunk, 1)), 0, 1)
 
 
 class Downsample(nnx.Module):

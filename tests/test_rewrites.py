@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from aura_jax import AuraEquiVAE
+from aura_jax import AuraEquiVAE, layers
+from aura_jax.config import HEAD_DIM
 from aura_jax.layers import GroupNorm, LayerOptions, Upsample, conv3x3
 from aura_jax.runtime import rewrite
+from aura_jax.runtime.attention import fastest_attention
 from aura_jax.runtime.norm import FusedGroupNorm
 from aura_jax.runtime.rewrite import rewritten
 from aura_jax.runtime.upsample import FoldedUpsample
@@ -70,6 +72,24 @@ def test_norm(shape: tuple[int, ...], dtype: np.dtype) -> None:
     fused = jax.jit(FusedGroupNorm(norm))(x)
     assert fused.dtype == F32
     assert relative_error(fused, norm(x)) <= FP32_PARITY
+
+
+@pytest.mark.parametrize("tokens", [1, 35, 64])
+@pytest.mark.parametrize(("dtype", "limit"), [(F32, FP32_PARITY), (BF16, 2 * BF16_ROUNDINGS)])
+@pytest.mark.parametrize("logits_bytes", [2**29, 2000])
+def test_attention(
+    tokens: int,
+    dtype: np.dtype,
+    limit: float,
+    logits_bytes: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(layers, "LOGITS_BYTES", logits_bytes)  # few: in chunks of queries
+    q, k, v = 3 * jax.random.normal(jax.random.key(0), (3, 2, tokens, 2, HEAD_DIM))
+    out = fastest_attention(dtype)(*(x.astype(dtype) for x in (q, k, v)))
+    assert out.dtype == dtype
+    rounded = (x.astype(dtype).astype(F32) for x in (q, k, v))
+    assert relative_error(out, jax.nn.dot_product_attention(*rounded)) <= limit
 
 
 def test_fast_is_winograd_for_wide_float32_alone(

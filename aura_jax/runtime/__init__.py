@@ -3,5 +3,5 @@
 - `codec`: `Codec`, which users hold
 - `program`: a function compiled ahead of time for each shape
 - `rewrite`: which layers are replaced by what, all of them functions of the trained weights
-- `norm`, `upsample`, `winograd`: the replacements
+- `attention`, `norm`, `upsample`, `winograd`: the replacements
 """

@@ -2,15 +2,14 @@
 
 from typing import Any, Literal, get_args
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
 
 from aura_jax.autoencoder import AuraEquiVAE
 from aura_jax.errors import AuraError
 from aura_jax.layers import AttnBlock, GroupNorm, Upsample
+from aura_jax.runtime.attention import fastest_attention
 from aura_jax.runtime.norm import FusedGroupNorm
 from aura_jax.runtime.upsample import FoldedUpsample
 from aura_jax.runtime.winograd import WinogradConv
@@ -50,8 +49,8 @@ def _rewrite(module: nnx.Module, dtype: np.dtype, precision: Precision) -> Any:
                 child[i] = _rewrite(element, dtype, precision)
         elif isinstance(child, nnx.Module):
             setattr(module, name, _rewrite(child, dtype, precision))
-    if isinstance(module, AttnBlock) and _has_flash_attention(dtype):
-        module.attention = flash_attention
+    if isinstance(module, AttnBlock):
+        module.attention = fastest_attention(dtype)
     return module
 
 
@@ -78,16 +77,3 @@ def _is_wide(conv: nnx.Conv) -> bool:
     channels = min(conv.in_features, conv.out_features)
     plain = conv.kernel_size == (3, 3) and conv.strides in (1, (1, 1))
     return plain and channels >= WINOGRAD_CHANNELS
-
-
-def _has_flash_attention(dtype: np.dtype) -> bool:
-    """In half precision on CUDA; elsewhere JAX raises instead of falling back."""
-    cuda = jax.default_backend() == "gpu" and "cuda" in jax.devices()[0].client.platform_version
-    return cuda and dtype.itemsize == 2
-
-
-def flash_attention(
-    q: Float[Array, "b t n d"], k: Float[Array, "b t n d"], v: Float[Array, "b t n d"]
-) -> Float[Array, "b t n d"]:
-    """What `layers.attention` computes, without logits in memory: the kernel of cuDNN."""
-    return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
