@@ -97,7 +97,8 @@ def test_interruption_of_one_process_stops_both_and_both_go_on(tmp_path: Path) -
     assert "goes on" not in said[1]  # said once, by the first
     said = [process.communicate(timeout=240)[0] for process in command()]
     assert re.search(r"training from step [1-9]\d* to 60", said[0])
-    assert [json.loads(line)["step"] for line in metrics.open()] == list(range(1, 61))
+    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    assert steps == list(range(1, 61))
 
 
 def free_address() -> str:
