@@ -141,7 +141,7 @@ def test_a_run_from_scratch_leaves_all_it_should(options: list[str]) -> None:
 def test_killed_run_goes_on_as_if_nothing_had_happened(
     options: list[str], tmp_path: Path, when: str
 ) -> None:
-    whole = [*options, "--steps", "120", "--save-every", "10"]
+    whole = [*options, "--steps", "100", "--save-every", "20", "--picture-every", "100"]
     assert train(whole).exit_code == 0
     expected = metrics(whole)
     broken = [*whole, "--out", str(tmp_path / "killed")]
@@ -154,7 +154,7 @@ def test_killed_run_goes_on_as_if_nothing_had_happened(
     process.communicate()
     resumed = train(broken)
     assert resumed.exit_code == 0
-    assert re.search(r"training from step [1-9]\d* to 120", resumed.output)
+    assert re.search(r"training from step [1-9]\d* to 100", resumed.output)
     assert metrics(broken) == expected
     models = [(run_folder(run) / "model.safetensors").read_bytes() for run in (whole, broken)]
     assert models[0] == models[1]
