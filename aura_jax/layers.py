@@ -92,7 +92,7 @@ class AttnBlock(nnx.Module):
         self.norm = GroupNorm(channels, **options)
         self.qkv = conv1x1(channels, 3 * channels, use_bias=False, **options)
         self.proj_out = conv1x1(channels, channels, use_bias=False, **options)
-        self.attention = attention  # which a runtime may replace by a faster kernel
+        self.attention: Attention = attention  # which a runtime may replace by a faster kernel
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         b, h, w, c = x.shape
