@@ -65,10 +65,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only the owner reads
         _sync(temporary)
         temporary.replace(path)
-    except (
-        OSError,
-        SafetensorError,
-    ) as error:  # the latter is how safetensors writes of a full disk
+    except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
         reason = getattr(error, "strerror", None) or error
         raise AuraError(f"{path}: cannot be written ({reason})") from None
     finally:

@@ -104,13 +104,13 @@ def test_8_bit_images(codec: Codec) -> None:
 def test_smaller_batches_are_padded_to_those_warmed_up(
     codec: Codec, golden_vae: AuraEquiVAE
 ) -> None:
-    codec.warmup([(4, 16, 24), (8, 16, 24, 3)], guard=True)
+    codec.warmup([(8, 16, 24), (4, 16, 24, 3)], guard=True)  # the larger first
     z = codec.encode(IMAGES)
     np.testing.assert_allclose(z, aura_jax.encode(golden_vae, IMAGES), atol=1e-5)
     x = codec.decode(z)
     np.testing.assert_allclose(x, aura_jax.decode(golden_vae, z), atol=1e-5)
     assert codec.decode(jnp.asarray(z[:1]), as_uint8=True).shape == (1, 16, 24, 3)
-    assert codec._encoder.shapes == [(4, 16, 24, 3), (8, 16, 24, 3)]
+    assert codec._encoder.shapes == [(8, 16, 24, 3), (4, 16, 24, 3)]
 
 
 def test_guard_refuses_other_shapes(codec: Codec) -> None:

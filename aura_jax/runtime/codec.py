@@ -116,8 +116,13 @@ class Codec:
             if len(shape) not in (3, 4):
                 raise ArrayError(f"shape {tuple(shape)}: expected (batch, height, width)")
             images = np.zeros((*shape[:3], *(shape[3:] or (self.config.in_channels,))), np.uint8)
-            jax.block_until_ready(self.decode(self.encode(images), as_uint8=True))
-            self._declared.add((shape[0], shape[1], shape[2]))
+            declared = (shape[0], shape[1], shape[2])
+            self._declared.add(declared)  # first, or it would be padded to a larger one
+            try:
+                jax.block_until_ready(self.decode(self.encode(images), as_uint8=True))
+            except ArrayError:
+                self._declared.discard(declared)
+                raise
         self._guarded = guard
 
     def _padded(self, x: Array | np.ndarray, scale: int) -> Array | np.ndarray:

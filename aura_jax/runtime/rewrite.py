@@ -39,7 +39,7 @@ def rewritten(vae: AuraEquiVAE, dtype: np.dtype, precision: Precision) -> AuraEq
 
 
 def _rewrite(module: nnx.Module, dtype: np.dtype, precision: Precision) -> Any:
-    """What takes a module's place; its parts are replaced first, and attributes, never weights."""
+    """What takes a module's place: its replacement, or itself with its parts replaced."""
     replaced = _replacement(module, dtype, precision)
     if replaced is not None:
         return replaced
