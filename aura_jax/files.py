@@ -28,9 +28,17 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """The files in a folder and below it, sorted, without hidden ones."""
-    paths = sorted(folder.rglob("*"))
-    return [path for path in paths if path.is_file() and not path.name.startswith(".")]
+    """The files in a folder and below it, sorted, without hidden ones; links are followed once.
+
+    Raises:
+        OSError: if a folder cannot be read: its files would be missing without a word.
+    """
+    found, seen = [], set()
+    for parent, folders, names in folder.walk(on_error=_give_up, follow_symlinks=True):
+        folders[:] = [name for name in folders if (parent / name).resolve() not in seen]
+        seen.update((parent / name).resolve() for name in folders)
+        found += [parent / name for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.is_file())
 
 
 def check_folder(path: Path) -> None:
@@ -70,6 +78,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise AuraError(f"{path}: cannot be written ({reason})") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _give_up(error: OSError) -> None:
+    raise error
 
 
 def _umask() -> int:

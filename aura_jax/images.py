@@ -73,10 +73,17 @@ def crop_photo(pixels: Pixels, size: int, offset: int | None = None) -> Pixels:
 
 
 def square_photo(pixels: Pixels, size: int) -> Pixels:
-    """The largest centred square, scaled to `size` pixels a side by Lanczos on 8-bit levels."""
-    square = Image.fromarray(to_8_bit(crop_photo(pixels, min(pixels.shape[:2]))))
-    levels = np.asarray(square.resize((size, size), Image.Resampling.LANCZOS))
+    """As `square_8_bit`, of a photograph [H, W, 3] in [-1, 1]."""
+    levels = square_8_bit(Image.fromarray(to_8_bit(pixels)), size)
     return levels.astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def square_8_bit(image: Image.Image, size: int) -> Pixels8:
+    """The largest centred square, scaled to `size` pixels a side by Lanczos."""
+    side = min(image.size)
+    left, top = ((length - side) // 2 for length in image.size)
+    square = image.crop((left, top, left + side, top + side))
+    return np.asarray(square.resize((size, size), Image.Resampling.LANCZOS))
 
 
 def pad_photo(pixels: Pixels, multiple: int) -> Pixels:

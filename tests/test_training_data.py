@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aura_jax.errors import TrainingError
+from aura_jax.errors import ImageError, TrainingError
 from aura_jax.training.data import Batch, Skipped, batches, fetch
-from aura_jax.training.photos import Photo, find_photos
+from aura_jax.photo_files import Photo, find_photos
 from aura_jax.training.recipe import Crops
 from tests.photo_folder import write_photos
 
@@ -152,11 +152,11 @@ def test_fewer_pictures_than_a_batch(folder: Path, tmp_path: Path) -> None:
 
 
 def test_no_pictures(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no such folder or tar"):
+    with pytest.raises(ImageError, match="no such folder or tar"):
         find_photos(tmp_path / "missing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(TrainingError, match="no pictures found"):
+    with pytest.raises(ImageError, match="no pictures found"):
         find_photos(tmp_path / "empty")
     (tmp_path / "bad.tar").write_bytes(b"this is no tar" * 99)
-    with pytest.raises(TrainingError, match=r"bad\.tar: not a tar that can be read"):
+    with pytest.raises(ImageError, match=r"bad\.tar: not a tar that can be read"):
         find_photos(tmp_path / "bad.tar")

@@ -6,7 +6,7 @@ Modules are imported one by one, since some need what only `pip install "aura-ja
 - `losses`, `perceptual`, `discriminator`, `objective`: what is minimised
 - `start`: `starting_point`, the weights that a new model begins with
 - `step`: `Trainer`, whose step is one jitted function over (state, batch, key)
-- `photos`, `data`: batches of crops
+- `data`: batches of crops
 - `loop`: `Run`, which resumes, records and saves
 - `session`: all of it together, as the command has it
 """

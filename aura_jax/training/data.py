@@ -16,7 +16,7 @@ from PIL import Image
 
 from aura_jax.errors import ImageError, TrainingError
 from aura_jax.images import Pixels8, read_8_bit
-from aura_jax.training.photos import Photo
+from aura_jax.photo_files import Photo
 from aura_jax.training.recipe import Crops
 
 MAX_SHRINKING = 2.0  # smaller still, pixels hold more detail than those of photographs do

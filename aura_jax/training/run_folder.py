@@ -7,6 +7,7 @@ from typing import Any
 
 from aura_jax.errors import TrainingError
 from aura_jax.files import check_folder, replacing
+from aura_jax.settings import differences
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,11 +85,8 @@ class RunFolder:
 
 
 def _check_same(path: Path, written: dict[str, Any], given: dict[str, Any]) -> None:
-    keys = [key for key in {**written, **given} if written.get(key) != given.get(key)]
-    if keys:
-        before = json.dumps({key: written.get(key) for key in keys})
-        now = json.dumps({key: given.get(key) for key in keys})
+    if (both := differences(written, given)) is not None:
         raise TrainingError(
             f"{path}: holds a run with other settings; give another folder, or the same settings\n"
-            f"  there: {before}\n  given: {now}"
+            f"{both}"
         )

@@ -19,10 +19,10 @@ from aura_jax.checkpoint import load
 from aura_jax.config import PRESETS, AuraConfig
 from aura_jax.console import needs, progress, say
 from aura_jax.errors import TrainingError
+from aura_jax.photo_files import Photo, find_photos
 from aura_jax.training.data import Batch, Skipped, batches
 from aura_jax.training.loop import Every, Observer, Record, Run
 from aura_jax.training.perceptual import Perceptual, load_perceptual
-from aura_jax.training.photos import Photo, find_photos
 from aura_jax.training.recipe import PLAIN_LOSSES, PUBLISHED_LOSSES, Recipe
 from aura_jax.training.run_folder import RunFolder
 from aura_jax.training.start import starting_point

@@ -1,11 +1,11 @@
-"""Pictures to train on: files of a folder, and members of WebDataset tars."""
+"""Pictures of a data set: files of a folder, and members of WebDataset tars."""
 
 import dataclasses
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from aura_jax.errors import TrainingError
+from aura_jax.errors import ImageError
 from aura_jax.files import visible_files
 from aura_jax.images import is_picture_name
 
@@ -46,30 +46,40 @@ def find_photos(data: Path) -> list[Photo]:
         The pictures sorted by name, so that every process sees them in the same order.
 
     Raises:
-        TrainingError: if there is no such folder or tar, a tar cannot be read, or there are no
+        ImageError: if there is no such folder or tar, a tar cannot be read, or there are no
             pictures.
     """
     if not data.exists():
-        raise TrainingError(f"{data}: no such folder or tar")
+        raise ImageError(f"{data}: no such folder or tar")
     files = visible_files(data) if data.is_dir() else [data]
     photos = [photo for path in files for photo in _photos_of(path)]
     if not photos:
-        raise TrainingError(f"{data}: no pictures found, in it or below it or in tars there")
+        raise ImageError(f"{data}: no pictures found, in it or below it or in tars there")
     return photos
 
 
-def _photos_of(path: Path) -> Iterator[Photo]:
-    if path.suffix == ".tar":
-        yield from _members(path)
-    elif is_picture_name(path):
-        yield Photo(path)
+def members(path: Path) -> Iterator[tuple[str, Photo]]:
+    """Every file in a tar: its name there, and where its bytes lie.
 
-
-def _members(path: Path) -> Iterator[Photo]:
+    Raises:
+        ImageError: if the tar cannot be read.
+    """
     try:
         with tarfile.open(path, "r:") as tar:  # uncompressed, so that members can be sought
             for member in tar:
-                if member.isfile() and is_picture_name(Path(member.name)):
-                    yield Photo(path, member.name, member.offset_data, member.size)
+                if member.isfile():
+                    yield member.name, Photo(path, member.name, member.offset_data, member.size)
     except (tarfile.TarError, OSError) as error:
-        raise TrainingError(f"{path}: not a tar that can be read ({error})") from None
+        raise ImageError(f"{path}: not a tar that can be read ({error})") from None
+
+
+def is_tar(path: Path) -> bool:
+    """Whether a path ends as tars do."""
+    return path.suffix == ".tar"
+
+
+def _photos_of(path: Path) -> Iterator[Photo]:
+    if is_tar(path):
+        yield from (photo for name, photo in members(path) if is_picture_name(Path(name)))
+    elif is_picture_name(path):
+        yield Photo(path)
