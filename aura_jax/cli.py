@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from aura_jax.cache.command import cache
 from aura_jax.console import progress, readable_bytes, run, say
 from aura_jax.equivariance.command import equivariance
 from aura_jax.errors import AuraError, ImageError
@@ -53,6 +54,7 @@ app = typer.Typer(
 
 app.command()(equivariance)
 app.command()(train)
+app.add_typer(cache, name="cache")
 
 
 def main() -> None:

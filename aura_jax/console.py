@@ -7,7 +7,14 @@ from contextlib import contextmanager
 import jax
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from aura_jax.errors import AuraError
 
@@ -51,12 +58,14 @@ def say(line: str) -> None:
     console.print(line, soft_wrap=True)
 
 
-def progress() -> Progress:
-    """A progress bar on stderr, if that is a terminal; stdout holds results only."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+def progress(*columns: ProgressColumn) -> Progress:
+    """A progress bar on stderr, if that is a terminal; stdout holds results only.
+
+    `columns` stand behind the bar; the time that has passed does by default.
+    """
     return Progress(
-        *columns,
-        TimeElapsedColumn(),
+        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()),
+        *(columns or (TimeElapsedColumn(),)),
         console=messages,
         transient=True,
         disable=not messages.is_terminal,

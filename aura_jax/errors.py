@@ -23,3 +23,7 @@ class ImageError(AuraError):
 
 class TrainingError(AuraError):
     """A recipe, a data set or a run's folder that training cannot go on with."""
+
+
+class CacheError(AuraError):
+    """A cache of latents that cannot be made, resumed or read as it should be."""

@@ -36,6 +36,11 @@ def find_checkpoint(path_or_repo_id: str | Path) -> Path:
     return _fetch(match["repo"], match["file"])
 
 
+def is_local(path_or_repo_id: str) -> bool:
+    """Whether `find_checkpoint` takes it for a path to a file that is here."""
+    return path_or_repo_id != EMBEDDED and Path(path_or_repo_id).exists()
+
+
 def _fetch(repo: str, file: str | None) -> Path:
     # Imported here: it takes a quarter of a second, and most checkpoints are local.
     from huggingface_hub import hf_hub_download

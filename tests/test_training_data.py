@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from aura_jax.errors import ImageError, TrainingError
-from aura_jax.training.data import Batch, Skipped, batches, fetch
 from aura_jax.photo_files import Photo, find_photos
+from aura_jax.training.data import Batch, Skipped, batches, fetch
 from aura_jax.training.recipe import Crops
 from tests.photo_folder import write_photos
 

@@ -1,0 +1,182 @@
+"""Making a cache: the plan from what a user asks for, and the work on what is not done yet."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from aura_jax.autoencoder import LATENT_LIMIT
+from aura_jax.cache.choices import ComputeType, Format, NumberType
+from aura_jax.cache.encode import Plan
+from aura_jax.cache.engines import Engine
+from aura_jax.cache.folder import BusyError, CacheFolder
+from aura_jax.cache.inputs import Slice, find_slices, fingerprint
+from aura_jax.cache.manifest import Manifest, Origin, Settings
+from aura_jax.cache.report import Report, progress_bar
+from aura_jax.cache.shard_files import checksum
+from aura_jax.config import AuraConfig
+from aura_jax.console import messages
+from aura_jax.errors import CacheError, ImageError
+from aura_jax.hub import find_checkpoint, is_local
+from aura_jax.images import read_8_bit
+from aura_jax.storage import open_safetensors
+from aura_jax.summary import summarise
+
+COLOURS = "8-bit RGB, turned as EXIF says, transparency on white, colour profiles ignored"
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What a user asks for; see the command's options."""
+
+    sources: Sequence[Path]
+    out: Path
+    weights: str
+    size: int | None
+    dtype: NumberType
+    format: Format
+    compute: ComputeType | None
+    batch: int
+    per_shard: int
+    max_bad: int
+
+
+def make(request: Request, engine: Engine, share: tuple[int, int]) -> Manifest | None:
+    """Encodes what is not done yet of a share of the slices, and finishes the cache if all is done.
+
+    Args:
+        request: what to cache, and how.
+        engine: where to run.
+        share: (i, n): the slices whose index is i modulo n.
+
+    Returns:
+        The manifest of the finished cache; None if other shares are not done yet.
+
+    Raises:
+        AuraError: if something about the request, the pictures or the folder is wrong.
+    """
+    checkpoint = find_checkpoint(request.weights)
+    config = summarise(open_safetensors(checkpoint)).config
+    _check(request, config)
+    slices = find_slices(request.sources, request.per_shard)
+    plan = _plan(request, config, slices, request.compute or engine.compute_type())
+    draft = Manifest(
+        settings=_settings(plan, config, checkpoint, slices),
+        origin=_origin(request),
+        classes=tuple(sorted({p.label for part in slices for p in part.pictures if p.label})),
+        shards=(),
+    )
+    folder, files = CacheFolder(request.out), [plan.file(part) for part in slices]
+    index, count = share
+    with folder.locked(None if count == 1 else f"{index}-{count}"):
+        done, own = folder.begin(draft), slices[index::count]
+        folder.sweep(plan.file(part) for part in own)
+        todo = [part for part in own if plan.file(part) not in done]
+        if todo:
+            with progress_bar(sum(len(part.pictures) for part in todo)) as bar:
+                _run(engine, todo, plan, Report(folder, done, plan.max_bad, bar))
+        if count == 1:
+            return folder.finish(draft, files)
+    try:
+        with folder.locked():  # the last of several shares to end is alone
+            return folder.finish(draft, files)
+    except BusyError:
+        return None
+
+
+def _run(engine: Engine, todo: Sequence[Slice], plan: Plan, report: Report) -> None:
+    try:
+        engine.run(todo, plan, report)
+    except KeyboardInterrupt:
+        messages.print("stopped; the same command goes on after the last whole shard")
+        raise
+
+
+def _check(request: Request, config: AuraConfig) -> None:
+    if (config.in_channels, config.out_channels) != (3, 3):
+        raise CacheError(f"{request.weights}: not a model of RGB pictures: {config}")
+    out = request.out.resolve()
+    for source in request.sources:
+        if source.is_dir() and out.is_relative_to(source.resolve()):
+            raise CacheError(f"{request.out}: lies within {source}, whose pictures it would join")
+
+
+def _check_multiple(name: str, sides: Sequence[int], config: AuraConfig) -> None:
+    multiple = config.downsampling
+    if any(side < 1 or side % multiple for side in sides):
+        raise CacheError(f"{name}: expected multiples of {multiple}; give --size")
+
+
+def _plan(
+    request: Request, config: AuraConfig, slices: Sequence[Slice], compute: ComputeType
+) -> Plan:
+    """With all paths absolute, since work may run elsewhere."""
+    height, width = _first_size(slices)
+    if request.size is not None:
+        height = width = request.size
+    _check_multiple(f"pictures of {width} x {height}", (width, height), config)
+    local = is_local(request.weights)
+    return Plan(
+        out=request.out.absolute(),
+        weights=str(Path(request.weights).absolute()) if local else request.weights,
+        compute=compute,
+        size=(height, width),
+        resize=request.size is not None,
+        dtype=request.dtype,
+        format=request.format,
+        batch=request.batch,
+        max_bad=request.max_bad,
+    )
+
+
+def _first_size(slices: Sequence[Slice]) -> tuple[int, int]:
+    """Height and width of the first picture that can be read."""
+    reasons = []
+    for picture in (picture for part in slices for picture in part.pictures):
+        try:
+            width, height = read_8_bit(picture.photo.read(), picture.key).size
+        except (ImageError, OSError) as error:
+            reasons.append(str(error))
+        else:
+            return height, width
+    first = "\n  ".join(reasons[:10])
+    raise CacheError(f"none of the {len(reasons)} pictures can be read; the first are\n  {first}")
+
+
+def _settings(
+    plan: Plan, config: AuraConfig, checkpoint: Path, slices: Sequence[Slice]
+) -> Settings:
+    """All that decides what the latents are."""
+    return {
+        "weights": checksum(checkpoint),
+        "config": {**dataclasses.asdict(config), "ch_mult": [*config.ch_mult]},
+        "height": plan.size[0],
+        "width": plan.size[1],
+        "crop": "the largest centred square" if plan.resize else None,
+        "filter": "Lanczos" if plan.resize else None,
+        "colours": COLOURS,
+        "clamp": LATENT_LIMIT,
+        "dtype": plan.dtype,
+        "format": plan.format,
+        "compute": plan.compute,
+        "precision": plan.precision,
+        "batch": plan.batch,
+        "aura_jax": version("aura-jax"),
+        "pictures": sum(len(part.pictures) for part in slices),
+        "keys": fingerprint(slices),
+    }
+
+
+def _origin(request: Request) -> Origin:
+    """Paths from the cache's folder, so that it can be moved together with its pictures."""
+    local = is_local(request.weights)
+    return Origin(
+        weights=_relative(Path(request.weights), request.out) if local else request.weights,
+        sources=tuple(_relative(source, request.out) for source in request.sources),
+        per_shard=request.per_shard,
+    )
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return os.path.relpath(path.resolve(), folder.resolve())

@@ -1,0 +1,66 @@
+"""The same cache from a Ray cluster, of which a worker is killed in the middle."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from aura_jax.errors import CacheError
+from tests.cache_folder import cache, contents, made, options, photos, weights
+
+__all__ = ["made", "photos", "weights"]  # fixtures
+
+# Ray leaves sockets and files to the collector.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """A local cluster of one node."""
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def workers() -> set[int]:
+    """The processes of the actors that encode: Ray writes what they do into their titles."""
+    titles = {path.parent: path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")}
+    return {int(path.name) for path, title in titles.items() if title.startswith(b"ray::Worker")}
+
+
+def kill_one_that_writes(out: Path, killed: list[int]) -> None:
+    """Waits until the second shard is being written, then kills its worker."""
+    while not [*out.glob(".00001.arrayrecord.*")]:
+        if (out / "manifest.json").exists():
+            return
+        time.sleep(0.002)
+    for pid in workers():
+        os.kill(pid, signal.SIGKILL)
+        killed.append(pid)
+
+
+def test_a_killed_worker_costs_nothing_but_time(
+    tmp_path: Path, made: Path, photos: Path, weights: Path
+) -> None:
+    out, killed = tmp_path / "latents", []
+    killer = threading.Thread(target=kill_one_that_writes, args=(out, killed))
+    killer.start()
+    said = cache(photos, out, *options(weights), "--engine", "ray")
+    killer.join()
+    assert killed
+    assert "11 latents in 3 shards" in said
+    assert contents(out) == contents(made)
+
+
+def test_a_users_mistake_is_one_error(tmp_path: Path, photos: Path, weights: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes((photos / "cats" / "000.png").read_bytes())
+    (tmp_path / "photos" / "b.png").write_bytes(b"?")
+    more = ("--max-bad", 0, "--engine", "ray")
+    with pytest.raises(CacheError, match=r"^1 pictures .* over --max-bad 0(.*\n)+ *b: not a pic"):
+        cache(tmp_path / "photos", tmp_path / "out", *options(weights), *more)
