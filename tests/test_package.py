@@ -1,5 +1,6 @@
 """Promises of the package: what its import does, what is documented, what runs as it is written."""
 
+import functools
 import inspect
 import re
 import subprocess
@@ -10,9 +11,12 @@ from pathlib import Path
 import pytest
 
 import aura_jax
+from aura_jax.cli import app
+from tests.commands import invoke
 from tests.conftest import GOLDEN_WEIGHTS, ROOT
+from tests.photo_folder import write_photos
 
-README = (ROOT / "README.md").read_text()
+README, LATENTS = ((ROOT / name).read_text() for name in ("README.md", "docs/latents.md"))
 
 
 def python(code: str, cwd: Path = ROOT) -> str:
@@ -95,7 +99,10 @@ def test_the_wheel_holds_the_library_alone(tmp_path: Path):
     assert {top for top in tops if not top.endswith(".dist-info")} == {"aura_jax"}
 
 
-@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)
+EXAMPLES = sorted({*(ROOT / "examples").glob("*.py")} - {ROOT / "examples" / "flow_on_latents.py"})
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)  # that one has its test
 def test_examples_run(script: Path, tmp_path: Path):
     few = ["--variants", "2", "--collages", "1"] if script.stem == "sample_photographs" else []
     command = [sys.executable, str(script), *few]
@@ -112,20 +119,43 @@ def test_the_readmes_python_runs(tmp_path: Path):
     python("\n".join(snippets), tmp_path)
 
 
+def test_the_python_about_latents_runs(tmp_path: Path):
+    """On caches of a few pictures, in both formats."""
+    write_photos(tmp_path / "photos" / "a", 6, size=256)
+    out = ["--size", "64", "--per-shard", "2"]
+    invoke(app, "cache", tmp_path / "photos", tmp_path / "latents", *out)
+    invoke(app, "cache", "stats", tmp_path / "latents")
+    invoke(app, "cache", tmp_path / "photos", tmp_path / "tars", *out, "--format", "webdataset")
+    snippets = re.findall(r"```python\n(.*?)```", LATENTS, re.DOTALL)
+    shown = "print(batch['latent'].shape, len([*samples]))"
+    assert python("\n".join([*snippets, shown]), tmp_path) == "(4, 8, 8, 16) 6"
+
+
+def _command(words: list[str]) -> list[str]:
+    """The subcommand that words begin with; of `cache` it may be left out."""
+    if words[0] != "cache":
+        return words[:1]
+    return ["cache", words[1] if words[1] in ("verify", "stats") else "make"]
+
+
+@functools.cache
+def python_help(module: str) -> str:
+    return subprocess.check_output([sys.executable, "-m", module, "--help"], cwd=ROOT, text=True)
+
+
 def test_the_readmes_commands_exist():
     """Every make target, command and option that the README names."""
     makefile = (ROOT / "Makefile").read_text()
     targets = re.findall(r"^make (\w+)", README, re.MULTILINE)
     assert {"demo", "test"} <= set(targets)
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
-    lines = re.findall(r"^(?:aura-jax|python -m convert[.a-z]*) .*", README, re.MULTILINE)
+    lines = re.findall(r"^(?:aura-jax|python -m convert[.a-z]*) .*", README + LATENTS, re.MULTILINE)
     assert len(lines) >= 6
     for line in lines:
         words = line.split("#")[0].split()
         if words[0] == "aura-jax":
-            tool = [str(Path(sys.executable).parent / "aura-jax"), words[1]]
+            help_text = invoke(app, *_command(words[1:]), "--help")
         else:
-            tool = [sys.executable, "-m", words[2]]
-        help_text = subprocess.check_output([*tool, "--help"], cwd=ROOT, text=True)
+            help_text = python_help(words[2])
         options = {word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)} - {"-m"}
         assert options <= set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", help_text)), line

@@ -33,7 +33,8 @@ class _MakeByDefault(TyperGroup):
 cache = typer.Typer(
     cls=_MakeByDefault,
     no_args_is_help=True,
-    help="Encode a data set once: aura-jax cache PICTURES... CACHE. Check it, measure it.",
+    help="Encode a data set once: aura-jax cache [OPTIONS] PICTURES... CACHE, whose options "
+    "`aura-jax cache make --help` lists. Then check and measure it.",
 )
 
 
@@ -55,14 +56,14 @@ def make(
     ] = None,
     weights: Weights = DEFAULT_WEIGHTS,
     dtype: Annotated[
-        NumberType, typer.Option(help="To store latents in; 8 bits are half of bf16.")
+        NumberType, typer.Option(help="To store latents in: bf16, float32, int8 or float8_e4m3fn.")
     ] = "bf16",
     format: Annotated[  # noqa: A002  the option's name
         Format, typer.Option(help="Of the files: arrayrecord (Grain's), or webdataset (tars).")
     ] = "arrayrecord",
     compute: Annotated[
         ComputeType | None,
-        typer.Option(help="Type to compute in. Default: bf16 on GPU and TPU, float32 on CPU."),
+        typer.Option(help="To compute in: bf16 (default on GPU and TPU) or float32 (on a CPU)."),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures encoded at once.")] = 8,
     per_shard: Annotated[

@@ -19,7 +19,7 @@ class LatentSource:
     """The samples of a finished cache, as a random-access source for Grain.
 
         source = LatentSource("latents/")
-        grain.MapDataset.source(source).shuffle(0).random_map(RandomFlip()).batch(256)
+        grain.MapDataset.source(source).seed(0).shuffle().random_map(RandomFlip()).batch(256)
 
     Each sample is {"latent": [h, w, 16] float32 within ±8, "key": its picture's name, "label": if
     it has one}, and what a tar held beside the picture: "cls", "json", "txt".

@@ -1,0 +1,58 @@
+"""What it costs to store latents in fewer bits: their relative L2, and PSNR of what they decode to.
+
+    python -m benchmarks.latent_types photos/held_out --weights small
+
+Latents are computed in float32, stored, restored, decoded, and compared with the photographs.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import jax.numpy as jnp
+import numpy as np
+import typer
+from rich import box
+from rich.table import Table
+
+from aura_jax import Codec
+from aura_jax.cache.number_types import NUMPY_TYPES, restored, stored
+from aura_jax.console import console, run
+from aura_jax.equivariance.photos import find_photos, read_squares
+from aura_jax.images import psnr, to_8_bit
+from aura_jax.options import DEFAULT_WEIGHTS, Weights
+from aura_jax.photographs import load_rgb
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    photos: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    weights: Weights = DEFAULT_WEIGHTS,
+    size: Annotated[int, typer.Option(help="Side of their squares, in pixels.")] = 256,
+) -> None:
+    """Print a row for each type that `aura-jax cache` stores."""
+    pixels = np.stack([*read_squares(find_photos(photos), size).values()])
+    codec = Codec(load_rgb(weights, dtype=jnp.float32))
+    latents = np.asarray(codec.encode(pixels))
+    table = Table("type", "bytes a latent", "relative L2", "PSNR, dB", "lost, dB", box=box.MARKDOWN)
+    best = _psnr(codec, latents, pixels)
+    for name in NUMPY_TYPES:
+        kept = stored(latents, name)
+        z = restored(kept)
+        error, decibels = np.linalg.norm(z - latents), _psnr(codec, z, pixels)
+        relative = f"{error / np.linalg.norm(latents):.1e}"
+        size_of_each = f"{kept[0].nbytes:,}"
+        table.add_row(name, size_of_each, relative, f"{decibels:.3f}", f"{best - decibels:.4f}")
+    console.print(table)
+
+
+def _psnr(codec: Codec, latents: np.ndarray, pixels: np.ndarray) -> float:
+    """Mean over the pictures, of 8-bit levels."""
+    decoded = np.asarray(codec.decode(latents, as_uint8=True))
+    pairs = zip(decoded, to_8_bit(pixels), strict=True)
+    return float(np.mean([psnr(a, b) for a, b in pairs]))
+
+
+if __name__ == "__main__":
+    run(app)
