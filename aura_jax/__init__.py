@@ -13,7 +13,7 @@ from aura_jax.runtime.codec import Codec
 from aura_jax.symmetry import Flips, flip_images, flip_latents, random_flips
 
 if TYPE_CHECKING:
-    from aura_jax import latents
+    from aura_jax import latents as latents
 
 __all__ = [
     "ArrayError",
@@ -29,7 +29,6 @@ __all__ = [
     "encode",
     "flip_images",
     "flip_latents",
-    "latents",
     "load",
     "perturb",
     "random_flips",

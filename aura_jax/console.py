@@ -30,8 +30,8 @@ def run(app: typer.Typer) -> None:
     except (AuraError, OSError) as error:
         messages.print(f"error: {error}", style="red", soft_wrap=True)
         sys.exit(1)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         messages.print("error: out of memory; take smaller pictures or batches", style="red")
         sys.exit(1)

@@ -28,17 +28,24 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """The files in a folder and below it, sorted, without hidden ones; links are followed once.
+    """The files in a folder and below it, sorted, without hidden ones and what hidden folders hold.
+
+    Linked folders are followed, but no folder is visited twice. Links that lead nowhere are among
+    the files, so that whoever reads them meets the error.
 
     Raises:
         OSError: if a folder cannot be read: its files would be missing without a word.
     """
-    found, seen = [], set()
+    found, seen = [], {folder.resolve()}
     for parent, folders, names in folder.walk(on_error=_give_up, follow_symlinks=True):
-        folders[:] = [name for name in folders if (parent / name).resolve() not in seen]
-        seen.update((parent / name).resolve() for name in folders)
-        found += [parent / name for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.is_file())
+        places = {name: (parent / name).resolve() for name in sorted(folders) if name[0] != "."}
+        folders.clear()
+        for name, place in places.items():
+            if place not in seen:
+                seen.add(place)
+                folders.append(name)
+        found += [parent / name for name in names if name[0] != "."]
+    return sorted(path for path in found if path.is_file() or path.is_symlink())
 
 
 def check_folder(path: Path) -> None:

@@ -138,6 +138,8 @@ def _decoded[T](source: str | Path | BytesIO, name: str, convert: Callable[[Imag
         raise ImageError(f"{name}: refused as a decompression bomb: {error}") from None
     except OSError as error:
         raise ImageError(f"{name}: {error.strerror or error}") from None
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow's decoders raise whatever broken data leads them to
         raise ImageError(f"{name}: cannot be read as a picture: {error}") from None
 

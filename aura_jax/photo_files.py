@@ -3,7 +3,7 @@
 import dataclasses
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from aura_jax.errors import ImageError
 from aura_jax.files import visible_files
@@ -59,18 +59,30 @@ def find_photos(data: Path) -> list[Photo]:
 
 
 def members(path: Path) -> Iterator[tuple[str, Photo]]:
-    """Every file in a tar: its name there, and where its bytes lie.
+    """Every file in a tar but hidden ones: its name there, and where its bytes lie.
 
     Raises:
-        ImageError: if the tar cannot be read.
+        ImageError: if the tar cannot be read to its end, or a picture in it is a link.
     """
     try:
         with tarfile.open(path, "r:") as tar:  # uncompressed, so that members can be sought
             for member in tar:
-                if member.isfile():
+                name = PurePosixPath(member.name).name
+                if (member.islnk() or member.issym()) and is_picture_name(Path(name)):
+                    raise ImageError(f"{path}:{member.name}: a link; pack the picture itself")
+                if member.isfile() and not name.startswith("."):
                     yield member.name, Photo(path, member.name, member.offset_data, member.size)
+            _check_end(path, tar.offset)
     except (tarfile.TarError, OSError) as error:
         raise ImageError(f"{path}: not a tar that can be read ({error})") from None
+
+
+def _check_end(path: Path, offset: int) -> None:
+    """Python's reader takes a header that it cannot read for the end, unless it is the first."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+            raise ImageError(f"{path}: truncated or damaged at byte {offset}, where its end is not")
 
 
 def is_tar(path: Path) -> bool:

@@ -13,6 +13,7 @@ from PIL import Image
 
 import aura_jax
 from aura_jax import AuraEquiVAE
+from aura_jax.cache.inputs import find_slices
 from aura_jax.cache.number_types import NUMPY_TYPES
 from aura_jax.images import read_photo, square_photo
 from aura_jax.latents import LatentSource, from_bytes
@@ -86,6 +87,33 @@ def test_a_second_cache_is_the_same_in_every_byte(made: Path, photos: Path, weig
     assert contents(again) == contents(made)
 
 
+def test_paths_may_be_relative_and_linked(
+    tmp_path: Path, photos: Path, weights: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work may run in other places, and a cache may be read from another one."""
+    monkeypatch.chdir(photos)
+    assert all(p.photo.path.is_absolute() for s in find_slices([Path()], 4) for p in s.pictures)
+    cache(".", "../here", *options(weights))
+    source = LatentSource("../here")
+    monkeypatch.chdir(tmp_path)
+    for a, b in zip(source, LatentSource(made), strict=True):
+        np.testing.assert_array_equal(a["latent"], b["latent"])
+    picture = (photos / "cats" / "000.png").read_bytes()
+    (tmp_path / "blobs").mkdir()
+    write_tar(tmp_path / "blobs" / "0ff1ce", {"0.png": picture})
+    Path("shard.tar").symlink_to("blobs/0ff1ce")
+    cache("shard.tar", "linked", *options(weights))
+    assert "1 pictures encoded anew" in cache("verify", "linked")
+
+
+def test_pictures_beside_folders_have_the_empty_label(tmp_path: Path, weights: Path) -> None:
+    write_photos(write_photos(tmp_path / "photos", 1) / "cats", 1)
+    cache(tmp_path / "photos", tmp_path / "out", *options(weights))
+    source = LatentSource(tmp_path / "out")
+    assert [sample["label"] for sample in source] == ["", "cats"]
+    assert source.classes == ("", "cats")
+
+
 def test_without_a_size_pictures_stay_as_they_are(
     tmp_path: Path, photos: Path, weights: Path
 ) -> None:
@@ -99,7 +127,7 @@ def test_tars_carry_their_labels_over(tmp_path: Path, weights: Path) -> None:
         tmp_path / "a.tar",
         {
             "a/0.png": pictures[0],
-            "a/0.cls": b"7\n",
+            "a/0.cls": b"-7\n",
             "a/0.json": b'{"label": 3, "url": "x"}',
             "a/1.json": b'{"label": 4}',
             "a/1.png": pictures[1],
@@ -112,16 +140,17 @@ def test_tars_carry_their_labels_over(tmp_path: Path, weights: Path) -> None:
             "2.txt": "a caption, é".encode(),
             "2.png": pictures[2],
             "3.png": pictures[3],
+            "3.cls": b"3.5",
         },
     )
     cache(first, second, tmp_path / "out", "--size", SIZE, "--weights", weights)
     source = LatentSource(tmp_path / "out")
     about = [{k: v for k, v in source[i].items() if k != "latent"} for i in range(len(source))]
     assert about == [
-        {"key": "a/0", "label": 7, "cls": 7, "json": {"label": 3, "url": "x"}},
+        {"key": "a/0", "label": -7, "cls": -7, "json": {"label": 3, "url": "x"}},
         {"key": "a/1", "label": 4, "json": {"label": 4}},
         {"key": "2", "label": "a caption, é", "txt": "a caption, é"},
-        {"key": "3"},
+        {"key": "3", "label": "3.5", "cls": "3.5"},
     ]
     assert [s["source"] for s in manifest_of(tmp_path / "out")["shards"]] == ["a.tar", "b.tar"]
 

@@ -19,6 +19,7 @@ from aura_jax.cache import encode, folder
 from aura_jax.errors import CacheError
 from aura_jax.latents import LatentSource
 from tests.cache_folder import cache, contents, made, options, photos, weights
+from tests.photo_folder import write_photos
 
 __all__ = ["made", "photos", "weights"]  # fixtures
 
@@ -146,6 +147,8 @@ def test_two_writers_at_once(tmp_path: Path, photos: Path, weights: Path) -> Non
             fcntl.flock(other, fcntl.LOCK_EX)
             with pytest.raises(CacheError, match="another process"):
                 cache(*words, "--shard", "0/2")
+            with pytest.raises(CacheError, match="another process"):
+                cache(*words, "--shard", "1/3")  # whose sweeping would disturb that one
             assert "share 1/2 is done" in cache(*words, "--shard", "1/2")
     assert "11 latents" in cache(*words)
 
@@ -184,6 +187,10 @@ def test_pictures_that_changed_are_refused(tmp_path: Path, photos: Path, weights
     cache(copy, tmp_path / "out", *options(weights), "--shard", "0/2")
     (copy / "cats" / "000.png").rename(copy / "cats" / "new.png")
     with pytest.raises(CacheError, match='"keys"'):
+        cache(copy, tmp_path / "out", *options(weights))
+    (copy / "cats" / "new.png").rename(copy / "cats" / "000.png")
+    write_photos(copy / "cats", 1, size=25)
+    with pytest.raises(CacheError, match='"sizes"'):
         cache(copy, tmp_path / "out", *options(weights))
 
 

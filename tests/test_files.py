@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from aura_jax import AuraError
-from aura_jax.files import check_folder, check_free, replacing
+from aura_jax.files import check_folder, check_free, replacing, visible_files
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
@@ -23,6 +23,20 @@ def test_what_breaks_off_leaves_nothing(tmp_path: Path, error: type[BaseExceptio
         write()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_visible_files_are_found_once(tmp_path: Path):
+    for name in ("a.png", ".b.png", ".thumbs/c.png", "d/e.png", "d/f/g.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_bytes(b"")
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.mkdir()
+    (outside / "h.png").write_bytes(b"")
+    for link, target in {"d/loop": ".", "z": "d", "far": outside, "lost.png": "nowhere"}.items():
+        (tmp_path / link).symlink_to(target)
+    (tmp_path / "d/up").symlink_to("..")
+    found = [path.relative_to(tmp_path).as_posix() for path in visible_files(tmp_path)]
+    assert found == ["a.png", "d/e.png", "d/f/g.png", "far/h.png", "lost.png"]
 
 
 def test_the_file_is_synced_and_readable_as_others_are(

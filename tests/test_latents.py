@@ -106,7 +106,7 @@ def test_in_grain(made: Path) -> None:
     assert not np.array_equal(again["latent"], batch["latent"])
 
 
-def test_in_grains_loader_and_worker_processes(made: Path) -> None:
+def test_in_grains_loader(made: Path) -> None:
     loader = grain.DataLoader(
         data_source=LatentSource(made),
         sampler=grain.samplers.IndexSampler(11, shuffle=True, seed=0, num_epochs=1),
@@ -137,6 +137,13 @@ def test_probabilities() -> None:
     for p in (-0.1, 1.1, float("nan")):
         with pytest.raises(AuraError, match=r"p_v=.*: expected a probability"):
             RandomFlip(p_v=p)
+
+
+def test_a_batch_is_not_flipped_as_one() -> None:
+    rng = np.random.default_rng(0)
+    for batch in (latents(), latents()[0].tolist(), torch.zeros(2, 2, 16)):
+        with pytest.raises(AuraError, match=r"expected a numpy array \[h, w, 16\]; flip before"):
+            RandomFlip().random_map({"latent": batch}, rng)
 
 
 def test_torch_tensors_through_numpy() -> None:
@@ -209,6 +216,9 @@ def test_normalising_commutes_with_flips(measured: Path) -> None:
     np.testing.assert_allclose(traced[0], z, rtol=1e-5, atol=1e-5)
     with pytest.raises(CacheError, match=r"shape \(8, 8, 4\): the statistics are of 16"):
         normalize(z[..., :4], statistics)
+    for dtype in ("int8", "float8_e4m3fn"):
+        with pytest.raises(CacheError, match=rf"of type {dtype}: restore them"):
+            normalize(stored(z, dtype), statistics)
 
 
 def test_statistics_that_do_not_commute_are_refused(measured: Path, made: Path) -> None:

@@ -41,6 +41,20 @@ assert not xla_bridge.backends_are_initialized()
     python(code)
 
 
+def test_latents_without_grain_say_what_to_install():
+    code = """
+import sys
+sys.modules["grain"] = None
+from aura_jax import *
+try:
+    aura_jax = __import__("aura_jax")
+    aura_jax.latents
+except aura_jax.AuraError as error:
+    print(error)
+"""
+    assert python(code) == 'grain is not installed: pip install "aura-jax[cache]"'
+
+
 def test_the_library_never_imports_torch():
     python("import sys; sys.modules['torch'] = None; import aura_jax.cli, aura_jax.latent_file")
     sources = "\n".join(path.read_text() for path in (ROOT / "aura_jax").rglob("*.py"))
@@ -70,6 +84,7 @@ for call in (
     lambda: aura_jax.Codec(vae, precision="best"),
     lambda: aura_jax.AuraConfig(ch="256"),
     lambda: aura_jax.AuraConfig(ch_mult=4),
+    lambda: aura_jax.latents.normalize([1.0], None),
 ):
     try:
         call()
@@ -85,6 +100,7 @@ for call in (
         "precision 'best': expected one of default, fast",
         "ch='256': expected positive integers",
         "ch_mult=4: expected a tuple such as (1, 2, 4, 4)",
+        "latents: expected a jax or numpy array, got a list",
     ]
     assert list(tmp_path.iterdir()) == []
 

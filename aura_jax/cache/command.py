@@ -98,7 +98,7 @@ def make(
         per_shard=per_shard,
         max_bad=max_bad,
     )
-    manifest = session.make(request, ENGINES[engine](), share)
+    manifest = session.make(request, ENGINES[engine], share)
     if manifest is None:
         say(f"{paths[-1]}: share {shard} is done; the cache is once all {share[1]} are")
         return
@@ -119,6 +119,10 @@ def verify(
     weights: Annotated[
         str | None, typer.Option(help="The weights, if they are not where they were.")
     ] = None,
+    pictures: Annotated[
+        list[Path] | None,
+        typer.Option(help="The pictures' folder or tar, if not where it was; may be repeated."),
+    ] = None,
 ) -> None:
     """Check every file and record of a cache, and encode some pictures anew."""
     with needs("cache"):
@@ -134,7 +138,7 @@ def verify(
         f"with {skipped} left out they are all {len(source) + skipped} pictures"
     )
     if sample:
-        worst = check_sample(source, sample, weights)
+        worst = check_sample(source, sample, weights, pictures)
         drawn = min(sample, len(source))
         say(f"{drawn} pictures encoded anew: within {worst:.2g} of what is stored (relative L2)")
 

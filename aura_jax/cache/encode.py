@@ -117,7 +117,8 @@ def encode_slice(
 
     Raises:
         CacheError: if more pictures than `plan.max_bad` are left out, their sizes are mixed without
-            `plan.resize`, or the file cannot be written.
+            `plan.resize`, latents are not finite, a picture's file cannot be read now, or the
+            shard cannot be written.
     """
     skipped: dict[str, str] = {}
     count = clamped = 0
@@ -126,6 +127,8 @@ def encode_slice(
         with writing(temporary, plan.format) as write:
             pictures = _readable(part, plan, skipped, left_out)
             for abouts, latents in _encoded(pictures, plan, encoder):
+                if not np.isfinite(latents).all():
+                    raise CacheError(f"{plan.weights}: gives latents that are NaN or infinite")
                 for about, latent in zip(abouts, latents, strict=True):
                     write(stored(latent, plan.dtype), about)
                 count += len(latents)
@@ -177,14 +180,22 @@ def _fetched(
 
 
 def read_picture(picture: Picture, plan: Plan) -> Good | Bad:
-    """A picture as the plan wants it, or why it cannot be had."""
+    """A picture as the plan wants it, or why it is none.
+
+    Raises:
+        CacheError: if its file cannot be read now, which says nothing about the picture.
+    """
     try:
         image = read_8_bit(picture.photo.read(), picture.key)
         pixels = square_8_bit(image, plan.size[0]) if plan.resize else np.asarray(image)
         return Good(pixels, picture.about())
-    except (ImageError, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        return Bad(reason.removeprefix(f"{picture.key}: "))
+    except OSError as error:
+        raise CacheError(
+            f"{picture.photo}: cannot be read now ({error.strerror or error}); "
+            "the same command goes on once it can"
+        ) from None
+    except ImageError as error:
+        return Bad(str(error).removeprefix(f"{picture.key}: "))
 
 
 def _mixed(picture: Picture, pixels: Pixels8, size: tuple[int, int]) -> str:

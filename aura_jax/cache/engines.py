@@ -92,12 +92,14 @@ class RayEngine(Engine):
     It joins the cluster that Ray finds (RAY_ADDRESS, or one on this machine), or starts one here.
     All nodes see the same paths. JAX is left alone in this process, since it would take the memory
     of a GPU that an actor needs.
-
-    Raises:
-        AuraError: if Ray is not installed.
     """
 
     def __init__(self) -> None:
+        """Connects.
+
+        Raises:
+            AuraError: if Ray is not installed.
+        """
         with needs("ray"):
             self._ray: Any = importlib.import_module("ray")  # its own types leave out much of this
             self._pools: Any = importlib.import_module("ray.util")
@@ -116,7 +118,8 @@ class RayEngine(Engine):
         actor = ray.remote(max_restarts=-1, max_task_retries=RETRIES, **options)(Worker)
         count = min(self._gpus or len(ray.nodes()), len(slices))
         workers = [actor.remote(plan) for _ in range(count)]
-        jobs = ((part, report.left_out) for part in slices)  # lazily: as it is by then
+        # One dict, which is sent with a slice as it is when a worker is free.
+        jobs = [(part, report.left_out) for part in slices]
         try:
             pool = self._pools.ActorPool(workers)
             for shard in pool.map_unordered(lambda worker, job: worker.encode.remote(*job), jobs):

@@ -39,7 +39,14 @@ class RandomFlip(grain.transforms.RandomMap):
         Args:
             element: a sample with a numpy array "latent", of any stored type, normalised or not.
             rng: draws two numbers.
+
+        Raises:
+            AuraError: if "latent" is not one latent, such as a whole batch.
         """
+        latent = element[LATENT]
+        if not isinstance(latent, np.ndarray) or latent.ndim != 3:
+            kind = f"{type(latent).__name__} of shape {getattr(latent, 'shape', None)}"
+            raise AuraError(f"{kind}: expected a numpy array [h, w, 16]; flip before batching")
         horizontal, vertical = (bool(rng.random() < p) for p in (self.p_h, self.p_v))
-        flipped = flip_latents(element[LATENT], horizontal=horizontal, vertical=vertical)
+        flipped = flip_latents(latent, horizontal=horizontal, vertical=vertical)
         return {**element, LATENT: flipped}

@@ -45,9 +45,10 @@ class CacheFolder:
         with self._lock(".lock", shared=part is not None):
             if part is None:
                 yield
-            else:
-                with self._lock(f".lock.{part}", shared=False):
-                    yield
+                return
+            with self._lock(f".lock.{part}", shared=False):
+                self._check_division(part)
+                yield
 
     def begin(self, draft: Manifest) -> dict[str, Shard]:
         """Starts a cache, or goes on with the one that is there.
@@ -90,6 +91,7 @@ class CacheFolder:
         if not (self.path / NAME).exists():
             there = read_manifest(self.notes)
             shards = tuple(done[file] for file in files)
+            self._check_some(shards)
             write_manifest(self.path, dataclasses.replace(there, shards=shards))
         self.sweep([*files, NAME, "lock"])
         shutil.rmtree(self.notes, ignore_errors=True)
@@ -100,6 +102,22 @@ class CacheFolder:
         for file in files:
             for leftover in self.path.glob(f".{file}.*"):
                 leftover.unlink(missing_ok=True)
+
+    def _check_some(self, shards: Iterable[Shard]) -> None:
+        if not any(shard.count for shard in shards):
+            reasons = [f"{key}: {why}" for shard in shards for key, why in shard.skipped.items()]
+            raise CacheError(
+                f"{self.path}: none of the pictures could be cached; the first are\n  "
+                + "\n  ".join(reasons[:10])
+            )
+
+    def _check_division(self, part: str) -> None:
+        """Shares of another division would sweep away what this one writes."""
+        ending = part[part.index("-") :]
+        for other in self.path.glob(".lock.*"):
+            if not other.name.endswith(ending):
+                with self._lock(other.name, shared=False):
+                    pass
 
     def _start(self, draft: Manifest) -> None:
         visible = [path for path in self.path.iterdir() if not path.name.startswith(".")]

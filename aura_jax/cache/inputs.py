@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import batched, groupby
 from pathlib import Path, PurePosixPath
@@ -13,6 +15,7 @@ from aura_jax.files import visible_files
 from aura_jax.images import is_picture_name
 from aura_jax.photo_files import Photo, is_tar, members
 
+WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 LABELS = ("cls", "json", "txt")  # endings of what a tar holds beside a picture
 
 
@@ -66,18 +69,30 @@ def find_slices(sources: Sequence[Path], per_shard: int) -> list[Slice]:
         per_shard: how many files make a slice; a tar is one whatever it holds.
 
     Raises:
-        CacheError: if a source does not exist or holds no pictures, or two pictures have one key.
+        CacheError: if a source does not exist, holds no pictures or lies within another one, files
+            of a sample are not together in a tar, or two pictures have one key.
         ImageError: if a tar cannot be read.
     """
-    parts = [part for source in sources for part in _slices(source, per_shard)]
+    places = [Path(os.path.normpath(source.absolute())) for source in sources]
+    _check_apart(places)
+    parts = [part for place in places for part in _slices(place, per_shard)]
     _check_keys([picture for _, pictures in parts for picture in pictures])
     return [Slice(i, name, pictures) for i, (name, pictures) in enumerate(parts)]
 
 
-def fingerprint(slices: Iterable[Slice]) -> str:
-    """A sha256 of all keys and of how they are sliced."""
-    keys = [[picture.key for picture in part.pictures] for part in slices]
-    return hashlib.sha256(json.dumps(keys).encode()).hexdigest()
+def keys_sha256(keys: Iterable[Iterable[str]]) -> str:
+    """A checksum of the keys of each slice, in any order within it."""
+    return hashlib.sha256(json.dumps([sorted(each) for each in keys]).encode()).hexdigest()
+
+
+def sizes_sha256(slices: Iterable[Slice]) -> str:
+    """A checksum of the sizes of all pictures in bytes: most changes of a picture change it."""
+    sizes = [[_size(picture.photo) for picture in part.pictures] for part in slices]
+    return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()
+
+
+def _size(photo: Photo) -> int:
+    return photo.path.lstat().st_size if photo.member is None else photo.size
 
 
 def _slices(source: Path, per_shard: int) -> Iterator[tuple[str, tuple[Picture, ...]]]:
@@ -104,29 +119,42 @@ def _in_folder(path: Path, folder: Path, *, labelled: bool) -> Picture:
 
 def _in_tar(path: Path) -> Iterator[Picture]:
     """Members whose paths agree up to the first dot of their names are one sample."""
+    seen: set[str] = set()
     found = False
     for key, parts in groupby(members(path), lambda member: _key_and_ending(member[0])[0]):
-        photos, notes = [], []
-        for name, place in parts:
-            ending = _key_and_ending(name)[1]
-            if ending in LABELS:
-                notes.append((ending, place))
-            elif is_picture_name(Path(name)):
-                photos.append(place)
-        if len(photos) > 1:
-            names = ", ".join(str(photo.member) for photo in photos)
-            raise CacheError(f"{path}: one sample with several pictures: {names}")
-        for photo in photos:
+        if key in seen:
+            raise CacheError(f"{path}: files of the sample {key} are not together; pack it anew")
+        seen.add(key)
+        picture = _sample(path, key, [place for _, place in parts])
+        if picture is not None:
             found = True
-            yield Picture(key, photo, None, tuple(notes))
+            yield picture
     if not found:
         raise CacheError(f"{path}: a tar without pictures")
+
+
+def _sample(path: Path, key: str, places: Sequence[Photo]) -> Picture | None:
+    """A picture with its labels, out of files of one key; None if no picture is among them."""
+    endings = [(_key_and_ending(str(place.member))[1], place) for place in places]
+    notes = [(ending, place) for ending, place in endings if ending in LABELS]
+    photos = [p for e, p in endings if e not in LABELS and is_picture_name(Path(str(p.member)))]
+    if len(photos) > 1 or len({ending for ending, _ in notes}) < len(notes):
+        names = ", ".join(str(place.member) for place in places)
+        raise CacheError(f"{path}: one sample with several pictures or labels of a kind: {names}")
+    return Picture(key, photos[0], None, tuple(notes)) if photos else None
 
 
 def _key_and_ending(name: str) -> tuple[str, str]:
     place = PurePosixPath(name)
     stem, _, ending = place.name.partition(".")
     return (place.parent / stem).as_posix(), ending.lower()
+
+
+def _check_apart(sources: Sequence[Path]) -> None:
+    places = [source.resolve() for source in sources]
+    for source, place in zip(sources, places, strict=True):
+        if places.count(place) > 1 or {*places} & {*place.parents}:
+            raise CacheError(f"{source}: given twice, or lies within another source")
 
 
 def _check_keys(pictures: Sequence[Picture]) -> None:
@@ -140,11 +168,16 @@ def _check_keys(pictures: Sequence[Picture]) -> None:
             )
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
 def _read(key: str, ending: str, note: Photo) -> Any:
+    data = note.read()
     try:
-        text = note.read().decode().strip()
+        text = data.decode().strip()
         if ending == "json":
-            return json.loads(text)
-        return int(text) if ending == "cls" and text.lstrip("-").isdecimal() else text
-    except (OSError, ValueError, RecursionError) as error:
+            return json.loads(text, parse_constant=_refuse)
+        return int(text) if ending == "cls" and WHOLE_NUMBER.fullmatch(text) else text
+    except (ValueError, RecursionError) as error:
         raise ImageError(f"{key}.{ending}: cannot be read ({error})") from None

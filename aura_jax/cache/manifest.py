@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from aura_jax.cache.choices import COMPUTE_TYPES, FORMATS, NUMBER_TYPES
 from aura_jax.cache.statistics import Statistics
+from aura_jax.config import AuraConfig
 from aura_jax.errors import CacheError
 from aura_jax.files import replacing
 
 VERSION = 1  # of the format; a reader refuses newer ones
 NAME = "manifest.json"
+
+CHOICES = {"dtype": NUMBER_TYPES, "compute": COMPUTE_TYPES, "format": FORMATS}
 
 type Settings = Mapping[str, Any]
 
@@ -40,6 +44,14 @@ class Shard:
     sha256: str
     skipped: Mapping[str, str]
 
+    def __post_init__(self) -> None:
+        texts = (self.file, self.source, self.sha256, *self.skipped.keys(), *self.skipped.values())
+        counts = (self.pictures, self.count, self.clamped, self.bytes)
+        if not all(isinstance(text, str) for text in texts):
+            raise CacheError(f"shard {self.file!r}: expected names and reasons as text")
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise CacheError(f"shard {self.file!r}: expected counts of 0 or more, got {counts}")
+
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
@@ -54,6 +66,12 @@ class Origin:
     weights: str
     sources: tuple[str, ...]
     per_shard: int
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(name, str) for name in (self.weights, *self.sources)):
+            raise CacheError(f"origin {self}: expected names of weights and sources")
+        if type(self.per_shard) is not int or self.per_shard < 1:
+            raise CacheError(f"origin {self}: expected per_shard of 1 or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +120,15 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         content = json.loads(path.read_text())
         version = content.pop("version")
-        if version > VERSION:
+        if type(version) is int and version > VERSION:
             raise CacheError(
-                f"{path}: of version {version}, and this aura-jax reads up to {VERSION}; update it"
+                f"of version {version}, and this aura-jax reads up to {VERSION}; update it"
             )
+        if version != VERSION:
+            raise ValueError(f"version {version!r}")
         return _parsed(**content)
-    except CacheError:
-        raise
+    except CacheError as error:
+        raise CacheError(f"{path}: {error}") from None
     except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise CacheError(f"{path}: not a sound manifest ({error})") from None
 
@@ -116,10 +136,24 @@ def read_manifest(folder: Path) -> Manifest:
 def _parsed(
     settings: Any, origin: Any, classes: Any, shards: Any, statistics: Any = None
 ) -> Manifest:
+    _check_settings(settings)
     return Manifest(
         settings=settings,
-        origin=Origin(origin["weights"], tuple(origin["sources"]), origin["per_shard"]),
+        origin=Origin(**{**origin, "sources": tuple(origin["sources"])}),
         classes=tuple(classes),
         shards=tuple(Shard(**shard) for shard in shards),
         statistics=None if statistics is None else Statistics.from_json(statistics),
     )
+
+
+def _check_settings(settings: Any) -> None:
+    """Refuses settings without what reading and verifying ask of them."""
+    AuraConfig(**settings["config"])
+    numbers = [settings[name] for name in ("height", "width", "batch", "pictures")]
+    if not all(type(number) is int and number > 0 for number in numbers):
+        raise ValueError(f"height, width, batch, pictures of {numbers}")
+    for name, choices in CHOICES.items():
+        if settings[name] not in choices:
+            raise ValueError(f"{name} {settings[name]!r}")
+    if not all(isinstance(settings[name], str) for name in ("weights", "keys")):
+        raise ValueError("no checksums of weights and keys")

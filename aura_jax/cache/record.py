@@ -40,7 +40,10 @@ def stored_from_bytes(data: bytes) -> tuple[np.ndarray, dict[str, Any]]:
         dtype = NUMPY_TYPES[FORMAT_TYPES[tensor["dtype"]]]
         values = np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        return values, json.loads(header["__metadata__"][ABOUT])
+        about = json.loads(header["__metadata__"][ABOUT])
+        if not isinstance(about["key"], str):
+            raise ValueError(f"key {about['key']!r}")
+        return values, about
     except (SafetensorError, LookupError, TypeError, ValueError) as error:
         raise CacheError(f"not a cached sample ({error})") from None
 

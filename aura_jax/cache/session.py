@@ -11,7 +11,7 @@ from aura_jax.cache.choices import ComputeType, Format, NumberType
 from aura_jax.cache.encode import Plan
 from aura_jax.cache.engines import Engine
 from aura_jax.cache.folder import BusyError, CacheFolder
-from aura_jax.cache.inputs import Slice, find_slices, fingerprint
+from aura_jax.cache.inputs import Slice, find_slices, keys_sha256, sizes_sha256
 from aura_jax.cache.manifest import Manifest, Origin, Settings
 from aura_jax.cache.report import Report, progress_bar
 from aura_jax.cache.shard_files import checksum
@@ -42,12 +42,12 @@ class Request:
     max_bad: int
 
 
-def make(request: Request, engine: Engine, share: tuple[int, int]) -> Manifest | None:
+def make(request: Request, engine_type: type[Engine], share: tuple[int, int]) -> Manifest | None:
     """Encodes what is not done yet of a share of the slices, and finishes the cache if all is done.
 
     Args:
         request: what to cache, and how.
-        engine: where to run.
+        engine_type: where to run; it starts once the request is found to be sound.
         share: (i, n): the slices whose index is i modulo n.
 
     Returns:
@@ -60,11 +60,13 @@ def make(request: Request, engine: Engine, share: tuple[int, int]) -> Manifest |
     config = summarise(open_safetensors(checkpoint)).config
     _check(request, config)
     slices = find_slices(request.sources, request.per_shard)
-    plan = _plan(request, config, slices, request.compute or engine.compute_type())
+    size = _size(request, config, slices)
+    engine = engine_type()
+    plan = _plan(request, size, request.compute or engine.compute_type())
     draft = Manifest(
         settings=_settings(plan, config, checkpoint, slices),
         origin=_origin(request),
-        classes=tuple(sorted({p.label for part in slices for p in part.pictures if p.label})),
+        classes=tuple(sorted({p.label for s in slices for p in s.pictures if p.label is not None})),
         shards=(),
     )
     folder, files = CacheFolder(request.out), [plan.file(part) for part in slices]
@@ -102,26 +104,27 @@ def _check(request: Request, config: AuraConfig) -> None:
             raise CacheError(f"{request.out}: lies within {source}, whose pictures it would join")
 
 
-def _check_multiple(name: str, sides: Sequence[int], config: AuraConfig) -> None:
-    multiple = config.downsampling
-    if any(side < 1 or side % multiple for side in sides):
-        raise CacheError(f"{name}: expected multiples of {multiple}; give --size")
-
-
-def _plan(
-    request: Request, config: AuraConfig, slices: Sequence[Slice], compute: ComputeType
-) -> Plan:
-    """With all paths absolute, since work may run elsewhere."""
+def _size(request: Request, config: AuraConfig, slices: Sequence[Slice]) -> tuple[int, int]:
+    """Height and width of all pictures as the model sees them."""
     height, width = _first_size(slices)
     if request.size is not None:
         height = width = request.size
-    _check_multiple(f"pictures of {width} x {height}", (width, height), config)
+    multiple = config.downsampling
+    if min(height, width) < 1 or height % multiple or width % multiple:
+        raise CacheError(
+            f"pictures of {width} x {height}: expected multiples of {multiple}; give --size"
+        )
+    return height, width
+
+
+def _plan(request: Request, size: tuple[int, int], compute: ComputeType) -> Plan:
+    """With all paths absolute, since work may run elsewhere."""
     local = is_local(request.weights)
     return Plan(
         out=request.out.absolute(),
         weights=str(Path(request.weights).absolute()) if local else request.weights,
         compute=compute,
-        size=(height, width),
+        size=size,
         resize=request.size is not None,
         dtype=request.dtype,
         format=request.format,
@@ -136,7 +139,7 @@ def _first_size(slices: Sequence[Slice]) -> tuple[int, int]:
     for picture in (picture for part in slices for picture in part.pictures):
         try:
             width, height = read_8_bit(picture.photo.read(), picture.key).size
-        except (ImageError, OSError) as error:
+        except ImageError as error:
             reasons.append(str(error))
         else:
             return height, width
@@ -164,7 +167,8 @@ def _settings(
         "batch": plan.batch,
         "aura_jax": version("aura-jax"),
         "pictures": sum(len(part.pictures) for part in slices),
-        "keys": fingerprint(slices),
+        "keys": keys_sha256([picture.key for picture in part.pictures] for part in slices),
+        "sizes": sizes_sha256(slices),
     }
 
 
@@ -179,4 +183,5 @@ def _origin(request: Request) -> Origin:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    return os.path.relpath(path.resolve(), folder.resolve())
+    place = Path(os.path.normpath(path.absolute()))  # a link stays one: its name tells what it is
+    return os.path.relpath(place.parent.resolve() / place.name, folder.resolve())

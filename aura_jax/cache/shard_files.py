@@ -81,7 +81,8 @@ class _TarRecords:
 
 @contextmanager
 def _array_record(path: Path) -> Iterator[Write]:
-    writer = ArrayRecordWriter(str(path), WRITER_OPTIONS)
+    with _as_os_error():
+        writer = ArrayRecordWriter(str(path), WRITER_OPTIONS)
 
     def write(values: np.ndarray, about: dict[str, Any]) -> None:
         with _as_os_error():

@@ -2,6 +2,7 @@
 
 import bisect
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -13,6 +14,8 @@ from aura_jax.cache.record import Sample, from_bytes, stored_from_bytes
 from aura_jax.cache.shard_files import Records, records
 from aura_jax.cache.statistics import Statistics
 from aura_jax.errors import CacheError
+
+OPEN_FILES = 512  # at a time; a process may often have 1024
 
 
 class LatentSource:
@@ -34,10 +37,10 @@ class LatentSource:
     """
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()  # for processes that run elsewhere
         self.manifest: Manifest = read_manifest(self.folder)
         self._ends = [*accumulate(shard.count for shard in self.manifest.shards)]
-        self._opened: dict[int, Records] = {}
+        self._open = lru_cache(OPEN_FILES)(self._opened)
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -78,7 +81,14 @@ class LatentSource:
         return f"LatentSource({str(self.folder)!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": {}}
+        return {name: value for name, value in self.__dict__.items() if name != "_open"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._open = lru_cache(OPEN_FILES)(self._opened)
+
+    def _opened(self, path: Path) -> Records:
+        return records(path, self.manifest.settings["format"])
 
     def _read(self, index: SupportsIndex, decode: Any) -> Any:
         place = index.__index__()
@@ -89,13 +99,11 @@ class LatentSource:
         record = place - (self._ends[number - 1] if number else 0)
         path = self.folder / self.manifest.shards[number].file
         try:
-            if number not in self._opened:
-                self._opened[number] = records(path, self.manifest.settings["format"])
-            return decode(self._opened[number][record])
+            return decode(self._open(path)[record])
         except Exception as error:  # ArrayRecord's own are of many types
             raise CacheError(
                 f"{path}, record {record}: cannot be read ({_reason(error, path)}); "
-                "delete the file and run the same aura-jax cache command to make it anew"
+                f"aura-jax cache verify {self.folder} finds all that is damaged"
             ) from None
 
 

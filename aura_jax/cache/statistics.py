@@ -4,12 +4,14 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from aura_jax.autoencoder import LATENT_LIMIT
 from aura_jax.config import FLIPPED_CHANNELS
 from aura_jax.errors import CacheError
+from aura_jax.inference import check_array
 from aura_jax.symmetry import AnyArray
 
 BINS = 4096  # of the histogram that quantiles are read from: each is 1/256 wide
@@ -67,6 +69,9 @@ def normalize(latents: AnyArray, statistics: Statistics) -> Any:
     Args:
         latents: [..., 16] floats, a jax or numpy array; numpy gives numpy.
         statistics: such as `LatentSource.statistics`.
+
+    Raises:
+        AuraError: if they are not float arrays of as many channels as the statistics.
     """
     mean, std = _like(latents, statistics)
     return (latents - mean) / std
@@ -137,6 +142,9 @@ def _quantile(histogram: np.ndarray, level: float) -> tuple[float, ...]:
 
 def _like(latents: AnyArray, statistics: Statistics) -> Iterable[np.ndarray]:
     """Mean and deviation in the type and rank of an array, so that neither changes it."""
+    check_array("latents", latents)
+    if not jnp.issubdtype(latents.dtype, jnp.floating) or latents.dtype.itemsize < 2:
+        raise CacheError(f"latents of type {latents.dtype}: restore them to float32 first")
     if latents.ndim < 1 or latents.shape[-1] != len(statistics.mean):
         raise CacheError(
             f"latents of shape {latents.shape}: "

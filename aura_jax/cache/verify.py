@@ -1,26 +1,35 @@
 """Is a cache what its manifest says, and would its pictures give the same latents again?"""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import batched
 from pathlib import Path
 
 import numpy as np
 
 from aura_jax.autoencoder import LATENT_LIMIT
 from aura_jax.cache.encode import Bad, Encoder, Plan, read_picture
-from aura_jax.cache.inputs import Picture, find_slices, fingerprint
+from aura_jax.cache.inputs import Picture, find_slices, keys_sha256
 from aura_jax.cache.manifest import Manifest, Shard
 from aura_jax.cache.number_types import NUMPY_TYPES, restored, stored
-from aura_jax.cache.record import stored_from_bytes
-from aura_jax.cache.shard_files import Records, checksum, records
+from aura_jax.cache.record import Sample, stored_from_bytes
+from aura_jax.cache.shard_files import checksum, records
 from aura_jax.cache.source import LatentSource
-from aura_jax.errors import CacheError
+from aura_jax.config import AuraConfig
+from aura_jax.errors import AuraError, CacheError
 from aura_jax.hub import find_checkpoint, is_local
+from aura_jax.images import Pixels8
 from aura_jax.tolerances import REENCODED
+
+ELSEWHERE = "say where they are with --pictures, or give --sample 0 to check without them"
+ADVICE = "\ndelete damaged files and run the same aura-jax cache command to make them anew"
 
 
 def check_shards(source: LatentSource, progress: Callable[[int], None]) -> None:
     """Holds every file against the manifest: size, checksum, count, and each record's content.
+
+    All keys together, of latents and of pictures that were left out, must be those that the cache
+    was begun with: so nothing is missing, and nothing is there twice.
 
     Args:
         source: the cache.
@@ -29,22 +38,30 @@ def check_shards(source: LatentSource, progress: Callable[[int], None]) -> None:
     Raises:
         CacheError: names everything that is wrong.
     """
-    seen: dict[str, str] = {}
-    problems = []
-    for shard in source.manifest.shards:
-        problems += _problems(source.folder / shard.file, shard, source.manifest, seen)
+    manifest, keys, problems = source.manifest, [], []
+    for shard in manifest.shards:
+        keys.append([*shard.skipped])
+        problems += _problems(source.folder / shard.file, shard, manifest, keys[-1])
         progress(shard.count)
+    pictures, expected = sum(map(len, keys)), manifest.settings["pictures"]
+    if not problems and keys_sha256(keys) != manifest.settings["keys"]:
+        problems.append(
+            f"{source.folder}: its {pictures} keys are not those of the {expected} pictures"
+        )
     if problems:
-        raise CacheError("\n".join(problems))
+        raise CacheError("\n".join(problems) + ADVICE)
 
 
-def check_sample(source: LatentSource, count: int, weights: str | None = None) -> float:
+def check_sample(
+    source: LatentSource, count: int, weights: str | None, places: Sequence[Path] | None
+) -> float:
     """Encodes pictures drawn at random once more.
 
     Args:
         source: the cache.
         count: how many pictures.
         weights: where the weights are, if not where they were.
+        places: where the pictures' folders and tars are, if not where they were.
 
     Returns:
         The largest relative L2 distance of a stored latent from the one made now.
@@ -53,28 +70,40 @@ def check_sample(source: LatentSource, count: int, weights: str | None = None) -
         CacheError: if it is over the tolerance; or if the weights or pictures are not what or where
             they were.
     """
-    plan, pictures = _plan(source, weights), _pictures(source)
+    plan, pictures = _plan(source, weights), _pictures(source, places)
     rng = np.random.default_rng()
     drawn = sorted(rng.choice(len(source), min(count, len(source)), replace=False).tolist())
     encoder, worst = Encoder(plan), 0.0
-    for index in drawn:
-        sample = source[index]
-        result = read_picture(pictures[sample["key"]], plan)
-        if isinstance(result, Bad):
-            raise CacheError(f"{sample['key']}: the picture cannot be read now ({result.reason})")
-        latent = np.asarray(encoder(result.pixels[None]))[0].astype(np.float32)
-        again = restored(stored(latent, plan.dtype))
-        distance = float(np.linalg.norm(sample["latent"] - again) / np.linalg.norm(again))
-        if not distance <= REENCODED:
-            raise CacheError(
-                f"{sample['key']}: encoded anew its latent differs by {distance:.2g} "
-                f"(relative L2), over {REENCODED}: the picture is not the one that was cached"
-            )
-        worst = max(worst, distance)
+    for indices in batched(drawn, plan.batch):
+        samples = [source[index] for index in indices]
+        pixels = [_pixels(pictures[sample["key"]], plan) for sample in samples]
+        latents = np.asarray(encoder(np.stack(pixels)))[: len(samples)].astype(np.float32)
+        for sample, latent in zip(samples, latents, strict=True):
+            worst = max(worst, _distance(sample, restored(stored(latent, plan.dtype))))
     return worst
 
 
-def _problems(path: Path, shard: Shard, manifest: Manifest, seen: dict[str, str]) -> Iterator[str]:
+def _pixels(picture: Picture, plan: Plan) -> Pixels8:
+    result = read_picture(picture, plan)
+    if isinstance(result, Bad):
+        raise CacheError(f"{picture.key}: the picture cannot be read now ({result.reason})")
+    if result.pixels.shape[:2] != plan.size:
+        raise CacheError(f"{picture.key}: the picture is of another size now")
+    return result.pixels
+
+
+def _distance(sample: Sample, again: np.ndarray) -> float:
+    distance = float(np.linalg.norm(sample["latent"] - again) / np.linalg.norm(again))
+    if not distance <= REENCODED:
+        raise CacheError(
+            f"{sample['key']}: encoded anew its latent differs by {distance:.2g} "
+            f"(relative L2), over {REENCODED}: the picture is not the one that was cached"
+        )
+    return distance
+
+
+def _problems(path: Path, shard: Shard, manifest: Manifest, keys: list[str]) -> Iterator[str]:
+    """What is wrong with a file, whose keys are added to `keys`."""
     if not path.exists():
         yield f"{path}: missing"
         return
@@ -82,37 +111,34 @@ def _problems(path: Path, shard: Shard, manifest: Manifest, seen: dict[str, str]
         yield f"{path}: {path.stat().st_size} bytes, expected {shard.bytes}: truncated?"
     elif checksum(path) != shard.sha256:
         yield f"{path}: its sha256 is not the manifest's: damaged"
-    if shard.count + len(shard.skipped) != shard.pictures:
-        yield f"{path}: {shard.count} latents and {len(shard.skipped)} skipped, of {shard.pictures}"
     try:
         found = records(path, manifest.settings["format"])
-        if len(found) != shard.count:
-            yield f"{path}: holds {len(found)} records, expected {shard.count}"
     except CacheError as error:
         yield str(error)
         return
+    if len(found) != shard.count or len(found) + len(shard.skipped) != shard.pictures:
+        yield (
+            f"{path}: {len(found)} latents, expected {shard.count}; "
+            f"with {len(shard.skipped)} left out, of {shard.pictures} pictures"
+        )
     for i in range(len(found)):
-        yield from _record_problems(f"{path}, record {i}", found, i, manifest, seen)
+        try:
+            keys.append(_checked_key(found[i], manifest))
+        except Exception as error:  # ArrayRecord's own are of many types
+            yield f"{path}, record {i}: {error}"
 
 
-def _record_problems(
-    name: str, found: Records, index: int, manifest: Manifest, seen: dict[str, str]
-) -> Iterator[str]:
-    try:
-        values, about = stored_from_bytes(found[index])
-    except Exception as error:  # ArrayRecord's own are of many types
-        yield f"{name}: cannot be read ({error})"
-        return
+def _checked_key(record: bytes, manifest: Manifest) -> str:
+    values, about = stored_from_bytes(record)
     settings = manifest.settings
-    scale = 2 ** (len(settings["config"]["ch_mult"]) - 1)
+    scale = AuraConfig(**settings["config"]).downsampling
     shape = (settings["height"] // scale, settings["width"] // scale)
     expected = (*shape, settings["config"]["z_channels"]), NUMPY_TYPES[settings["dtype"]]
     if (values.shape, values.dtype) != expected:
-        yield f"{name}: {values.dtype} of shape {values.shape}, expected {expected}"
-    elif not (np.abs(restored(values)) <= LATENT_LIMIT).all():
-        yield f"{name}: NaN or numbers beyond ±{LATENT_LIMIT}"
-    if (first := seen.setdefault(about["key"], name)) != name:
-        yield f"{name}: has the key {about['key']}, as {first} has"
+        raise CacheError(f"{values.dtype} of shape {values.shape}, expected {expected}")
+    if not (np.abs(restored(values)) <= LATENT_LIMIT).all():
+        raise CacheError(f"NaN or numbers beyond ±{LATENT_LIMIT}")
+    return about["key"]
 
 
 def _plan(source: LatentSource, weights: str | None) -> Plan:
@@ -139,17 +165,16 @@ def _plan(source: LatentSource, weights: str | None) -> Plan:
     )
 
 
-def _pictures(source: LatentSource) -> dict[str, Picture]:
-    """The pictures by their keys, if they are where they were."""
-    origin, folder = source.manifest.origin, source.folder
+def _pictures(source: LatentSource, places: Sequence[Path] | None) -> dict[str, Picture]:
+    """The pictures by their keys, if they are those that were cached."""
+    origin, folder = source.manifest.origin, source.folder.resolve()
     try:
-        paths = [Path(os.path.normpath(folder.resolve() / name)) for name in origin.sources]
-        slices = find_slices(paths, origin.per_shard)
-    except (CacheError, OSError) as error:
-        raise CacheError(f"{error}; give --sample 0 to check without the pictures") from None
-    if fingerprint(slices) != source.manifest.settings["keys"]:
-        raise CacheError(
-            "the pictures are not those that were cached: some are new, gone or renamed; "
-            "give --sample 0 to check without them"
-        )
+        slices = find_slices(places or [folder / name for name in origin.sources], origin.per_shard)
+    except (AuraError, OSError) as error:
+        raise CacheError(f"{error}; {ELSEWHERE}") from None
+    if (
+        keys_sha256([p.key for p in part.pictures] for part in slices)
+        != (source.manifest.settings["keys"])
+    ):
+        raise CacheError(f"the pictures are not those that were cached; {ELSEWHERE}")
     return {picture.key: picture for part in slices for picture in part.pictures}
