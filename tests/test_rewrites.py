@@ -1,5 +1,7 @@
 """Every rewritten layer against the plain one: random weights, even and odd sizes, both types."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from aura_jax import AuraEquiVAE, layers
 from aura_jax.config import HEAD_DIM
 from aura_jax.layers import GroupNorm, LayerOptions, Upsample, conv3x3
 from aura_jax.runtime import rewrite
-from aura_jax.runtime.attention import fastest_attention
+from aura_jax.runtime.attention import deferred_attention, fastest_attention, flash_attention
 from aura_jax.runtime.norm import FusedGroupNorm
 from aura_jax.runtime.rewrite import rewritten
 from aura_jax.runtime.upsample import FoldedUpsample
@@ -115,3 +117,24 @@ def test_the_model_stays_as_it_was(golden_vae: AuraEquiVAE) -> None:
     assert jax.tree.all(
         jax.tree.map(lambda a, b: a.dtype == b.dtype and (a == b).all(), before, after)
     )
+
+
+@pytest.mark.parametrize(
+    ("platform", "version", "capability", "dtype", "expected"),
+    [
+        ("gpu", "PJRT C API\ncuda 13000", "9.0", jnp.bfloat16, flash_attention),
+        ("gpu", "PJRT C API\ncuda 12080", "8.0", jnp.float16, flash_attention),
+        ("gpu", "PJRT C API\ncuda 12080", "9.0", jnp.float32, deferred_attention),
+        ("gpu", "PJRT C API\ncuda 12080", "7.5", jnp.bfloat16, deferred_attention),
+        ("gpu", "PJRT C API\nrocm 70000", "gfx942", jnp.bfloat16, deferred_attention),
+        ("tpu", "libtpu", "", jnp.bfloat16, deferred_attention),
+        ("cpu", "cpu", "", jnp.bfloat16, deferred_attention),
+    ],
+)
+def test_cudnn_is_asked_only_where_it_can(
+    monkeypatch: pytest.MonkeyPatch, platform: str, version: str, capability: str, dtype, expected
+):
+    client = SimpleNamespace(platform_version=version)
+    device = SimpleNamespace(platform=platform, client=client, compute_capability=capability)
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    assert fastest_attention(np.dtype(dtype)) is expected

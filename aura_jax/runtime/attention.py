@@ -1,5 +1,7 @@
 """Faster kernels for the attention of all pixels to all."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,14 +9,22 @@ from jaxtyping import Array, Float
 
 from aura_jax.layers import Attention, attention
 
+AMPERE = 8.0  # the compute capability that cuDNN's attention asks for
+
 
 def fastest_attention(dtype: np.dtype) -> Attention:
     """The fastest exact attention in a type on the default device.
 
-    cuDNN's takes half precision on CUDA alone: JAX raises elsewhere instead of falling back.
+    cuDNN's takes half precision on CUDA alone, from Ampere on: JAX raises elsewhere instead of
+    falling back.
     """
-    cuda = jax.default_backend() == "gpu" and "cuda" in jax.devices()[0].client.platform_version
-    return flash_attention if cuda and dtype.itemsize == 2 else deferred_attention
+    flash = dtype.itemsize == 2 and _has_flash_attention(jax.devices()[0])
+    return flash_attention if flash else deferred_attention
+
+
+def _has_flash_attention(device: Any) -> bool:
+    cuda = device.platform == "gpu" and "cuda" in device.client.platform_version
+    return cuda and float(device.compute_capability) >= AMPERE
 
 
 def flash_attention(
