@@ -10,7 +10,7 @@ demo: .venv/runs
 	$(BIN)/python examples/flip_a_photograph.py --out out/demo.png
 
 test: .venv/tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 check: .venv/tests
 	$(BIN)/ruff check
