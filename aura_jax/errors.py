@@ -1,5 +1,8 @@
 """The errors a user can cause. Each message names the thing and says what to do."""
 
+from collections.abc import Iterable
+from itertools import islice
+
 
 class AuraError(ValueError):
     """Base of every error that aura_jax raises for an input it cannot use."""
@@ -27,3 +30,8 @@ class TrainingError(AuraError):
 
 class CacheError(AuraError):
     """A cache of latents that cannot be made, resumed or read as it should be."""
+
+
+def first_of(reasons: Iterable[str]) -> str:
+    """The end of a message about many things: the first ten of them, a line each."""
+    return "the first are\n  " + "\n  ".join(islice(reasons, 10))

@@ -2,9 +2,11 @@
 
     python -m benchmarks.latent_types photos/held_out --weights small
 
-Latents are computed in float32, stored, restored, decoded, and compared with the photographs.
+Latents are computed in float32, stored, restored, decoded, and compared with the photographs. The
+size of ImageNet is that of a shard of 1000 of them, scaled up.
 """
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -16,11 +18,14 @@ from rich.table import Table
 
 from aura_jax import Codec
 from aura_jax.cache.number_types import NUMPY_TYPES, restored, stored
+from aura_jax.cache.shard_files import writing
 from aura_jax.console import console, run
 from aura_jax.equivariance.photos import find_photos, read_squares
 from aura_jax.images import psnr, to_8_bit
 from aura_jax.options import DEFAULT_WEIGHTS, Weights
 from aura_jax.photographs import load_rgb
+
+SHARD, IMAGENET = 1000, 1_281_167  # latents
 
 app = typer.Typer(add_completion=False)
 
@@ -35,16 +40,27 @@ def main(
     pixels = np.stack([*read_squares(find_photos(photos), size).values()])
     codec = Codec(load_rgb(weights, dtype=jnp.float32))
     latents = np.asarray(codec.encode(pixels))
-    table = Table("type", "bytes a latent", "relative L2", "PSNR, dB", "lost, dB", box=box.MARKDOWN)
+    table = Table("type", "ImageNet, GB", "relative L2", "PSNR, dB", "lost, dB", box=box.MARKDOWN)
     best = _psnr(codec, latents, pixels)
     for name in NUMPY_TYPES:
         kept = stored(latents, name)
         z = restored(kept)
         error, decibels = np.linalg.norm(z - latents), _psnr(codec, z, pixels)
         relative = f"{error / np.linalg.norm(latents):.1e}"
-        size_of_each = f"{kept[0].nbytes:,}"
-        table.add_row(name, size_of_each, relative, f"{decibels:.3f}", f"{best - decibels:.4f}")
+        imagenet = f"{_shard_bytes(kept) / SHARD * IMAGENET / 1e9:.1f}"
+        table.add_row(name, imagenet, relative, f"{decibels:.3f}", f"{best - decibels:.4f}")
     console.print(table)
+
+
+def _shard_bytes(kept: np.ndarray) -> int:
+    """The size of a shard of such latents, with keys and labels as ImageNet has them."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "shard"
+        with writing(path, "arrayrecord") as write:
+            for i in range(SHARD):
+                key = f"n01440764/n01440764_{i}"
+                write(kept[i % len(kept)], {"key": key, "label": "n01440764"})
+        return path.stat().st_size
 
 
 def _psnr(codec: Codec, latents: np.ndarray, pixels: np.ndarray) -> float:

@@ -13,6 +13,7 @@ from PIL import Image
 
 import aura_jax
 from aura_jax import AuraEquiVAE
+from aura_jax.cache.choices import NumberType
 from aura_jax.cache.inputs import find_slices
 from aura_jax.cache.number_types import NUMPY_TYPES
 from aura_jax.images import read_photo, square_photo
@@ -157,7 +158,7 @@ def test_tars_carry_their_labels_over(tmp_path: Path, weights: Path) -> None:
 
 @pytest.mark.parametrize("dtype", NUMPY_TYPES)
 def test_both_formats_hold_the_same(
-    tmp_path: Path, photos: Path, weights: Path, dtype: str
+    tmp_path: Path, photos: Path, weights: Path, dtype: NumberType
 ) -> None:
     more = (*options(weights), "--dtype", dtype)
     cache(photos, tmp_path / "records", *more)
@@ -165,7 +166,7 @@ def test_both_formats_hold_the_same(
     records, tars = LatentSource(tmp_path / "records"), LatentSource(tmp_path / "tars")
     for i in range(11):
         values, about = records.stored(i)
-        assert values.dtype == NUMPY_TYPES[dtype]  # type: ignore[index]
+        assert values.dtype == NUMPY_TYPES[dtype]
         assert tars.stored(i)[1] == about
         np.testing.assert_array_equal(tars.stored(i)[0], values)
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from aura_jax.cache.choices import ComputeType, EngineName, Format, NumberType
+from aura_jax.cache.manifest import Manifest
 from aura_jax.console import console, needs, progress, readable_bytes, say
 from aura_jax.errors import CacheError
 from aura_jax.options import DEFAULT_WEIGHTS, Json, Weights
@@ -101,13 +102,8 @@ def make(
     manifest = session.make(request, ENGINES[engine], share)
     if manifest is None:
         say(f"{paths[-1]}: share {shard} is done; the cache is once all {share[1]} are")
-        return
-    size_of_all = readable_bytes(sum(each.bytes for each in manifest.shards))
-    left_out = f"; {len(manifest.skipped)} pictures left out, see its manifest.json"
-    say(
-        f"{paths[-1]}: {len(manifest)} latents in {len(manifest.shards)} shards, {size_of_all}"
-        + (left_out if manifest.skipped else "")
-    )
+    else:
+        say(f"{paths[-1]}: {_summary(manifest)}")
 
 
 @cache.command()
@@ -162,6 +158,13 @@ def stats(folder: Folder, as_json: Json = False) -> None:
         table.add_row(str(i), *(f"{number:.4f}" for number in numbers))
     console.print(table)
     say(f"{found.count} latents; {found.clamped:.3%} of their numbers were clamped")
+
+
+def _summary(manifest: Manifest) -> str:
+    size = readable_bytes(sum(shard.bytes for shard in manifest.shards))
+    found = f"{len(manifest)} latents in {len(manifest.shards)} shards, {size}"
+    skipped = len(manifest.skipped)
+    return f"{found}; {skipped} pictures left out, see its manifest.json" if skipped else found
 
 
 def _parse_share(text: str) -> tuple[int, int]:

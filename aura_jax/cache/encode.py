@@ -19,7 +19,7 @@ from aura_jax.cache.inputs import Picture, Slice
 from aura_jax.cache.manifest import Shard
 from aura_jax.cache.number_types import NUMPY_TYPES, stored
 from aura_jax.cache.shard_files import ENDINGS, checksum, records, writing
-from aura_jax.errors import CacheError, ImageError
+from aura_jax.errors import CacheError, ImageError, first_of
 from aura_jax.files import replacing
 from aura_jax.images import Pixels8, read_8_bit, square_8_bit
 from aura_jax.photographs import load_rgb
@@ -213,8 +213,8 @@ def check_bad(left_out: Mapping[str, str], max_bad: int) -> None:
         CacheError: if more than `max_bad` are left out, with the first ten.
     """
     if len(left_out) > max_bad:
-        first = [f"{key}: {reason}" for key, reason in [*left_out.items()][:10]]
+        reasons = first_of(f"{key}: {reason}" for key, reason in left_out.items())
         raise CacheError(
             f"{len(left_out)} pictures cannot be cached, which is over --max-bad {max_bad}; "
-            "the first are\n  " + "\n  ".join(first)
+            f"{reasons}"
         )

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aura_jax.cache.manifest import NAME, Manifest, Shard, read_manifest, write_manifest
-from aura_jax.errors import CacheError
+from aura_jax.errors import CacheError, first_of
 from aura_jax.files import check_folder, replacing
 from aura_jax.settings import differences
 
@@ -103,12 +103,11 @@ class CacheFolder:
             for leftover in self.path.glob(f".{file}.*"):
                 leftover.unlink(missing_ok=True)
 
-    def _check_some(self, shards: Iterable[Shard]) -> None:
+    def _check_some(self, shards: Sequence[Shard]) -> None:
         if not any(shard.count for shard in shards):
-            reasons = [f"{key}: {why}" for shard in shards for key, why in shard.skipped.items()]
+            reasons = (f"{key}: {why}" for shard in shards for key, why in shard.skipped.items())
             raise CacheError(
-                f"{self.path}: none of the pictures could be cached; the first are\n  "
-                + "\n  ".join(reasons[:10])
+                f"{self.path}: none of the pictures could be cached; {first_of(reasons)}"
             )
 
     def _check_division(self, part: str) -> None:

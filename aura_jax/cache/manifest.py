@@ -55,7 +55,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """What the command was given; other names for the same things make the same cache.
+    """What the command was given, to find it again; it decides nothing of the latents.
 
     Attributes:
         weights: as `aura_jax.load` takes them, a path being relative to the cache.

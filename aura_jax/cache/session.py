@@ -17,7 +17,7 @@ from aura_jax.cache.report import Report, progress_bar
 from aura_jax.cache.shard_files import checksum
 from aura_jax.config import AuraConfig
 from aura_jax.console import messages
-from aura_jax.errors import CacheError, ImageError
+from aura_jax.errors import CacheError, ImageError, first_of
 from aura_jax.hub import find_checkpoint, is_local
 from aura_jax.images import read_8_bit
 from aura_jax.storage import open_safetensors
@@ -106,9 +106,7 @@ def _check(request: Request, config: AuraConfig) -> None:
 
 def _size(request: Request, config: AuraConfig, slices: Sequence[Slice]) -> tuple[int, int]:
     """Height and width of all pictures as the model sees them."""
-    height, width = _first_size(slices)
-    if request.size is not None:
-        height = width = request.size
+    height, width = (request.size,) * 2 if request.size is not None else _first_size(slices)
     multiple = config.downsampling
     if min(height, width) < 1 or height % multiple or width % multiple:
         raise CacheError(
@@ -143,8 +141,7 @@ def _first_size(slices: Sequence[Slice]) -> tuple[int, int]:
             reasons.append(str(error))
         else:
             return height, width
-    first = "\n  ".join(reasons[:10])
-    raise CacheError(f"none of the {len(reasons)} pictures can be read; the first are\n  {first}")
+    raise CacheError(f"none of the {len(reasons)} pictures can be read; {first_of(reasons)}")
 
 
 def _settings(

@@ -45,7 +45,7 @@ def writing(path: Path, format: Format) -> Iterator[Write]:  # noqa: A002  the o
         yield write
 
 
-def records(path: Path, format: Format) -> Records:  # noqa: A002
+def records(path: Path, format: Format) -> Records:  # noqa: A002  the option's own name
     """The records of a file, each read when it is asked for.
 
     Raises:

@@ -14,7 +14,7 @@ from absl import flags
 from jaxtyping import UInt8
 from PIL import Image
 
-from aura_jax.errors import ImageError, TrainingError
+from aura_jax.errors import ImageError, TrainingError, first_of
 from aura_jax.images import Pixels8, read_8_bit
 from aura_jax.photo_files import Photo
 from aura_jax.training.recipe import Crops
@@ -63,7 +63,7 @@ class Skipped:
         if len(reasons) > MAX_SKIPPED * self.total:
             raise TrainingError(
                 f"{len(reasons)} of {self.total} pictures cannot be trained on, which is over "
-                f"{MAX_SKIPPED:.0%}; the first are\n  " + "\n  ".join([*reasons.values()][:10])
+                f"{MAX_SKIPPED:.0%}; {first_of(reasons.values())}"
             )
 
 
