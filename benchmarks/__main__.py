@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from aura_jax.cli.options import Overwrite
 from aura_jax.console import messages, run, say
 from aura_jax.files import check_free, replacing
-from aura_jax.options import Overwrite
 from benchmarks.cases import CASES, find_cases
 from benchmarks.measure import measure
 from benchmarks.results import CaseResult

@@ -16,10 +16,10 @@ import numpy as np
 import typer
 from PIL import Image
 
-from aura_jax.cache.encode import Encoder, Plan, encode_slice
-from aura_jax.cache.inputs import Slice, find_slices
+from aura_jax.cli.options import DEFAULT_WEIGHTS, Weights
 from aura_jax.console import run, say
-from aura_jax.options import DEFAULT_WEIGHTS, Weights
+from aura_jax.latents.encode_shard import Encoder, Plan, encode_slice
+from aura_jax.latents.examples import Slice, find_slices
 from benchmarks.workers.server import seconds_of
 
 PHOTO = Path(__file__).parent.parent / "examples" / "chelsea.jpg"

@@ -20,8 +20,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from aura_jax import AuraConfig
-from aura_jax.layout import torch_name, torch_shape
-from aura_jax.strict import blueprint, parameters
+from aura_jax.checkpoint.names import torch_name, torch_shape
+from aura_jax.checkpoint.validation import blueprint, parameters
 
 ROOT = Path(__file__).parent.parent
 WRITE = """

@@ -17,13 +17,13 @@ from rich import box
 from rich.table import Table
 
 from aura_jax import Codec
-from aura_jax.cache.number_types import NUMPY_TYPES, restored, stored
-from aura_jax.cache.shard_files import writing
+from aura_jax.cli.options import DEFAULT_WEIGHTS, Weights
 from aura_jax.console import console, run
 from aura_jax.equivariance.photos import find_photos, read_squares
-from aura_jax.images import psnr, to_8_bit
-from aura_jax.options import DEFAULT_WEIGHTS, Weights
-from aura_jax.photographs import load_rgb
+from aura_jax.images.io import psnr, to_8_bit
+from aura_jax.latents.quantize import NUMPY_TYPES, restored, stored
+from aura_jax.latents.shard_io import writing
+from aura_jax.photo_latents import load_rgb
 
 SHARD, IMAGENET = 1000, 1_281_167  # latents
 

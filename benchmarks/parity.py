@@ -13,8 +13,8 @@ from rich import box
 from rich.table import Table
 
 import aura_jax
+from aura_jax.checkpoint.tensors import open_safetensors
 from aura_jax.console import console
-from aura_jax.storage import open_safetensors
 from convert.parity import Part, flax_outputs, relative_error
 
 DATA = Path(__file__).parent.parent / "tests" / "data"

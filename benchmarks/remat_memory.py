@@ -14,8 +14,8 @@ from flax import nnx
 from jax import ShapeDtypeStruct
 
 from aura_jax import AuraConfig, AuraEquiVAE
+from aura_jax.training.config import PLAIN_LOSSES, Recipe
 from aura_jax.training.objective import draw, prepare
-from aura_jax.training.recipe import PLAIN_LOSSES, Recipe
 
 SIDE = 512
 

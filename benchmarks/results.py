@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from aura_jax.tolerances import BF16_AGAINST_TORCH, FP32_FAST, FP32_PARITY
 from benchmarks.cases import Case
 from benchmarks.flops import PARTS, Part
 from benchmarks.variants import EAGER, FAST, Variant
+from convert.tolerances import BF16_AGAINST_TORCH, FP32_FAST, FP32_PARITY
 
 
 @dataclasses.dataclass(frozen=True)

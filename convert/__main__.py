@@ -12,16 +12,16 @@ from rich import box
 from rich.table import Column, Table
 
 from aura_jax import AuraEquiVAE
-from aura_jax.checkpoint import build, save
+from aura_jax.checkpoint.describe import summarise
+from aura_jax.checkpoint.hub import find_checkpoint
+from aura_jax.checkpoint.loading import build, save
+from aura_jax.checkpoint.names import Layout
+from aura_jax.checkpoint.tensors import StoredCheckpoint, StoredTensor, open_safetensors
 from aura_jax.console import console, messages, progress, readable_bytes, run, say
 from aura_jax.errors import AuraError
 from aura_jax.files import check_free, replacing
-from aura_jax.hub import find_checkpoint
-from aura_jax.layout import Layout
-from aura_jax.storage import StoredCheckpoint, StoredTensor, open_safetensors
-from aura_jax.summary import summarise
-from aura_jax.tolerances import BF16_AGAINST_TORCH, BF16_ROUNDINGS, FP32_PARITY
 from convert.source import open_source
+from convert.tolerances import BF16_AGAINST_TORCH, BF16_ROUNDINGS, FP32_PARITY
 
 DtypeName = Literal["bf16", "f32"]
 DTYPES: dict[DtypeName, DTypeLike] = {"bf16": jnp.bfloat16, "f32": jnp.float32}

@@ -14,10 +14,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from aura_jax import AuraConfig, AuraEquiVAE, load
-from aura_jax.autoencoder import Chain
-from aura_jax.layout import layout_of, oihw, torch_name, unwrapped
-from aura_jax.storage import StoredCheckpoint
-from aura_jax.tolerances import BF16_AGAINST_TORCH, BF16_ROUNDINGS, FP32_PARITY
+from aura_jax.checkpoint.names import layout_of, oihw, torch_name, unwrapped
+from aura_jax.checkpoint.tensors import StoredCheckpoint
+from aura_jax.model.autoencoder import Chain
+from convert.tolerances import BF16_AGAINST_TORCH, BF16_ROUNDINGS, FP32_PARITY
 from convert.torch_reference import TorchAuraEquiVAE, outputs_of
 
 type Part = Literal["encoder", "decoder"]

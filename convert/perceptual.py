@@ -9,12 +9,12 @@ import numpy as np
 import typer
 from safetensors.numpy import save_file
 
+from aura_jax.checkpoint.names import hwio, torch_name, torch_shape
+from aura_jax.checkpoint.tensors import StoredCheckpoint, StoredTensor, is_pickle, open_safetensors
 from aura_jax.console import readable_bytes, run, say
 from aura_jax.errors import CheckpointError
 from aura_jax.files import check_free, replacing
-from aura_jax.layout import hwio, torch_name, torch_shape
-from aura_jax.storage import StoredCheckpoint, StoredTensor, is_pickle, open_safetensors
-from aura_jax.training.perceptual import blueprint, read_exactly, shapes_of
+from aura_jax.training.networks.lpips import blueprint, read_exactly, shapes_of
 
 # Where the convolutions of each stage stand in torchvision's `features`, among relus and poolings.
 FEATURES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))

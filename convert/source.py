@@ -8,8 +8,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from aura_jax.checkpoint.tensors import StoredCheckpoint, StoredTensor, is_pickle, open_safetensors
 from aura_jax.errors import CheckpointError
-from aura_jax.storage import StoredCheckpoint, StoredTensor, is_pickle, open_safetensors
 
 NETWORKS = {"encoder", "decoder"}
 MAX_DEPTH = 3  # of mappings in mappings; some contain themselves

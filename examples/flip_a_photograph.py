@@ -10,9 +10,9 @@ import argparse
 from pathlib import Path
 
 import aura_jax
-from aura_jax.images import read_photo, to_8_bit, write_photo
-from aura_jax.photographs import reconstructions
-from aura_jax.picture import grid
+from aura_jax.images.grid import grid
+from aura_jax.images.io import read_photo, to_8_bit, write_photo
+from aura_jax.photo_latents import reconstructions
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = {

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 import aura_jax
-from aura_jax.images import crop_photo, read_photo
+from aura_jax.images.io import crop_photo, read_photo
 
 ROOT = Path(__file__).parent.parent
 STEPS, RATE, BATCH = 200, 0.03, 8

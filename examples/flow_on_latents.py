@@ -24,10 +24,10 @@ import optax
 from flax import nnx
 
 import aura_jax
-from aura_jax.cli import app
-from aura_jax.images import Pixels, Pixels8, read_photo, to_8_bit, write_photo
+from aura_jax.cli.app import app
+from aura_jax.images.grid import grid
+from aura_jax.images.io import Pixels, Pixels8, read_photo, to_8_bit, write_photo
 from aura_jax.latents import LatentSource, RandomFlip, denormalize, normalize
-from aura_jax.picture import grid
 
 KINDS = ("ball", "block", "cone")
 SIDE, LATENT = 64, (8, 8, 16)  # of a picture, in pixels, and of its latent

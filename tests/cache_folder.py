@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aura_jax import AuraEquiVAE, save
-from aura_jax.cli import app
+from aura_jax.cli.app import app
 from tests.commands import invoke
 from tests.photo_folder import write_photos
 

@@ -12,15 +12,24 @@ from flax import nnx
 
 import aura_jax
 from aura_jax import AuraConfig, AuraEquiVAE
-from aura_jax.layers import LayerOptions
-from aura_jax.training.perceptual import LPIPS, Perceptual
-from aura_jax.training.start import starting_point
+from aura_jax.model.layers import LayerOptions
+from aura_jax.training.init import starting_point
+from aura_jax.training.networks.lpips import LPIPS, Perceptual
 from benchmarks.parity import read_golden
 
 jax.config.update("jax_default_matmul_precision", "highest")  # no TF32 in disguise
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = Path(__file__).parent.parent
+# This process and all that tests start share compiled programs.
+COMPILED = {
+    "jax_compilation_cache_dir": str(ROOT / ".pytest_cache" / "jax"),
+    "jax_persistent_cache_min_compile_time_secs": 0.2,
+}
+for name, value in COMPILED.items():
+    jax.config.update(name, value)
+    os.environ[name.upper()] = str(value)
+
 DATA = ROOT / "tests" / "data"
 GOLDEN_WEIGHTS = DATA / "small_bf16.pt"
 # The published file can be large and far away: whoever has it has the same tests run on it too.

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from aura_jax.training.recipe import Crops, Recipe
+from aura_jax.training.config import Crops, Recipe
 
 CROPS = (Crops(16, 4),)
 PLAIN = Recipe(

@@ -13,11 +13,11 @@ from PIL import Image
 
 import aura_jax
 from aura_jax import AuraEquiVAE
-from aura_jax.cache.choices import NumberType
-from aura_jax.cache.inputs import find_slices
-from aura_jax.cache.number_types import NUMPY_TYPES
-from aura_jax.images import read_photo, square_photo
+from aura_jax.images.io import read_photo, square_photo
 from aura_jax.latents import LatentSource, from_bytes
+from aura_jax.latents.examples import find_slices
+from aura_jax.latents.quantize import NUMPY_TYPES
+from aura_jax.latents.spec import NumberType
 from tests.cache_folder import (
     SIZE,
     cache,

@@ -11,8 +11,8 @@ from PIL import Image
 import aura_jax
 from aura_jax import AuraError
 from aura_jax.errors import CacheError
+from aura_jax.images.readers import Photo
 from aura_jax.latents import LatentSource
-from aura_jax.photo_files import Photo
 from tests.cache_folder import (
     SIZE,
     cache,

@@ -15,9 +15,10 @@ import jax
 import numpy as np
 import pytest
 
-from aura_jax.cache import encode, folder
 from aura_jax.errors import CacheError
 from aura_jax.latents import LatentSource
+from aura_jax.latents import encode_shard as encode
+from aura_jax.latents import workspace as folder
 from tests.cache_folder import cache, contents, made, options, photos, weights
 from tests.photo_folder import write_photos
 
@@ -25,10 +26,10 @@ __all__ = ["made", "photos", "weights"]  # fixtures
 
 SLOW = """
 import sys, time
-from aura_jax.cache import encode
+from aura_jax.latents import encode_shard as encode
 store = encode.stored
 encode.stored = lambda *args: (time.sleep(0.05), store(*args))[1]
-from aura_jax.cli import main
+from aura_jax.cli.app import main
 sys.argv[1:] = {words}
 main()
 """
@@ -84,7 +85,7 @@ def test_killed_between_any_two_steps(
                 raise Killed
             return whole(path)
 
-        for module in (folder, encode, sys.modules["aura_jax.cache.manifest"]):
+        for module in (folder, encode, sys.modules["aura_jax.latents.manifest"]):
             monkeypatch.setattr(module, "replacing", replacing)
         out = tmp_path / str(last)
         with contextlib.suppress(Killed):
@@ -212,7 +213,7 @@ def test_a_full_disk_stops_it_and_it_goes_on(
     code = f"""
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-from aura_jax.cli import main
+from aura_jax.cli.app import main
 sys.argv[1:] = {["cache", *map(str, (photos, out, *options(weights)))]}
 main()
 """

@@ -16,8 +16,8 @@ from safetensors.numpy import save_file
 
 import aura_jax
 from aura_jax import AuraConfig, AuraEquiVAE, AuraError, CheckpointError
-from aura_jax.layout import LAYOUTS, hwio, oihw
-from aura_jax.strict import parameters
+from aura_jax.checkpoint.names import LAYOUTS, hwio, oihw
+from aura_jax.checkpoint.validation import parameters
 from tests.conftest import CHECKPOINTS, GOLDEN_CONFIG, GOLDEN_WEIGHTS, TINY_CONFIG
 
 type Tensors = dict[str, np.ndarray]
@@ -297,7 +297,7 @@ def test_saving_is_all_or_nothing(
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("aura_jax.checkpoint.save_file", full_disk)
+    monkeypatch.setattr("aura_jax.checkpoint.loading.save_file", full_disk)
     with pytest.raises(AuraError, match=r"saved: cannot be written .*No space left"):
         aura_jax.save(tiny_vae, path)
     assert [p.name for p in tmp_path.iterdir()] == ["saved"]

@@ -13,9 +13,10 @@ from flax import nnx
 from PIL import Image
 
 import aura_jax
-from aura_jax import AuraConfig, AuraEquiVAE, AuraError, cli
-from aura_jax.images import read_photo, to_8_bit
-from aura_jax.latent_file import Latent, read_latents, write_latents
+from aura_jax import AuraConfig, AuraEquiVAE, AuraError
+from aura_jax.cli import app as cli
+from aura_jax.images.io import read_photo, to_8_bit
+from aura_jax.photo_latents import Latent, read_latents, write_latents
 from tests.commands import invoke
 from tests.conftest import GOLDEN_CONFIG, GOLDEN_WEIGHTS, ROOT
 

@@ -10,13 +10,13 @@ from flax import nnx
 
 import aura_jax
 from aura_jax import ArrayError, AuraEquiVAE, AuraError, Codec
-from aura_jax.autoencoder import LATENT_LIMIT
-from aura_jax.images import to_8_bit
+from aura_jax.images.io import to_8_bit
+from aura_jax.model.autoencoder import LATENT_LIMIT
 from aura_jax.runtime import program, rewrite
 from aura_jax.runtime.rewrite import Precision
-from aura_jax.tolerances import BF16_AGAINST_TORCH, FP32_FAST, FP32_PARITY
 from benchmarks.parity import OUTPUTS
 from convert.parity import relative_error
+from convert.tolerances import BF16_AGAINST_TORCH, FP32_FAST, FP32_PARITY
 from tests.conftest import Golden
 
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (3, 16, 24, 3)).astype(np.float32)

@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 
 import aura_jax
 from aura_jax import AuraConfig, AuraError, CheckpointError
-from aura_jax.tolerances import FP32_PARITY, FP32_STORAGE
 from convert.__main__ import app
 from convert.parity import StageError, relative_error, verify
 from convert.source import open_source
+from convert.tolerances import FP32_PARITY, FP32_STORAGE
 from convert.torch_reference import TorchAuraEquiVAE
 from tests.commands import invoke
 from tests.conftest import CHECKPOINTS, GOLDEN_WEIGHTS, ROOT, Golden

@@ -13,8 +13,8 @@ import torchvision
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
+from aura_jax.checkpoint.names import oihw
 from aura_jax.errors import AuraError, CheckpointError
-from aura_jax.layout import oihw
 from convert.perceptual import app
 from tests.commands import invoke
 from tests.conftest import ROOT

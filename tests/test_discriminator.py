@@ -10,17 +10,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812  PyTorch's own spelling
 from flax import nnx
 
+from aura_jax.checkpoint.names import oihw
+from aura_jax.checkpoint.validation import parameters
 from aura_jax.errors import ArrayError
-from aura_jax.layout import oihw
-from aura_jax.strict import parameters
-from aura_jax.tolerances import FP32_PARITY, VGG_GRADIENT
-from aura_jax.training.discriminator import (
+from aura_jax.training.networks.discriminator import (
     PatchDiscriminator,
     discriminator_loss,
     generator_loss,
 )
-from aura_jax.training.perceptual import VGG16
+from aura_jax.training.networks.lpips import VGG16
 from convert.parity import relative_error
+from convert.tolerances import FP32_PARITY, VGG_GRADIENT
 
 SIZES = [(32, 32), (21, 30), (4, 4)]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aura_jax.tolerances import SUM_ORDER
+from convert.tolerances import SUM_ORDER
 from tests.conftest import ROOT, TINY_CONFIG
 from tests.photo_folder import write_photos
 
@@ -68,7 +68,7 @@ def test_interruption_of_one_process_stops_both_and_both_go_on(tmp_path: Path) -
     options += ["--steps", "60", "--crops", "16x4", "--dtype", "f32", "--record-every", "1"]
 
     def command() -> list[subprocess.Popen[str]]:
-        address, main = free_address(), "from aura_jax.cli import main; main()"
+        address, main = free_address(), "from aura_jax.cli.app import main; main()"
         return [
             subprocess.Popen(
                 [

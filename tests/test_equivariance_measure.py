@@ -25,8 +25,8 @@ from aura_jax.equivariance import (
     noise_curves,
     recovered_rule,
 )
-from aura_jax.images import Pixels, read_photo, square_photo
-from aura_jax.tolerances import EQUIVARIANCE, NOT_EQUIVARIANT
+from aura_jax.images.io import Pixels, read_photo, square_photo
+from convert.tolerances import EQUIVARIANCE, NOT_EQUIVARIANT
 from tests.conftest import GOLDEN_WEIGHTS, ROOT
 from tests.mirrored import with_mirrored_decoder
 

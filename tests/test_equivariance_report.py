@@ -17,6 +17,7 @@ from PIL import Image
 
 import aura_jax
 from aura_jax import AuraConfig, AuraEquiVAE, AuraError
+from aura_jax.cli.equivariance import equivariance
 from aura_jax.equivariance import (
     FLIPS,
     SIGMAS,
@@ -28,9 +29,8 @@ from aura_jax.equivariance import (
     measure,
     report,
 )
-from aura_jax.equivariance.command import equivariance
 from aura_jax.equivariance.figure import draw
-from aura_jax.images import Pixels, read_photo, square_photo
+from aura_jax.images.io import Pixels, read_photo, square_photo
 from tests.commands import invoke
 from tests.conftest import GOLDEN_WEIGHTS, ROOT
 
@@ -153,7 +153,7 @@ def test_refusals_name_the_thing_and_write_nothing(photos: Path, tmp_path: Path)
 def test_models_of_other_channels(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     config = AuraConfig(32, (2,), 1, 4, in_channels=1)
     gray = nnx.eval_shape(lambda: AuraEquiVAE(config, rngs=nnx.Rngs(0)))
-    monkeypatch.setattr("aura_jax.photographs.load", lambda *_, **__: gray)
+    monkeypatch.setattr("aura_jax.photo_latents.load", lambda *_, **__: gray)
     with pytest.raises(AuraError, match=r"small_bf16\.pt: not a model of RGB pictures"):
         command(photos, "--out", tmp_path / "new")
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import aura_jax
-from aura_jax.images import psnr, read_photo, to_8_bit
+from aura_jax.images.io import psnr, read_photo, to_8_bit
 from aura_jax.latents import LatentSource, normalize
 from aura_jax.symmetry import flip_images, flip_latents
 from tests.conftest import ROOT

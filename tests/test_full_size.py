@@ -9,7 +9,7 @@ from flax import nnx
 from jax import export
 
 from aura_jax import AuraConfig, AuraEquiVAE
-from aura_jax.strict import parameters
+from aura_jax.checkpoint.validation import parameters
 
 
 @pytest.fixture(scope="module")

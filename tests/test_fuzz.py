@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import aura_jax
 from aura_jax import AuraConfig, AuraEquiVAE, CheckpointError
-from aura_jax.layout import WRAPPERS, oihw, torch_name
-from aura_jax.strict import parameters
+from aura_jax.checkpoint.names import WRAPPERS, oihw, torch_name
+from aura_jax.checkpoint.validation import parameters
 
 TYPES = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32}
 CONFIG = AuraConfig(ch=64, ch_mult=(1,), num_res_blocks=1, z_channels=4)

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from aura_jax import ImageError
-from aura_jax.images import crop_photo, pad_photo, psnr, read_photo, to_8_bit, write_photo
-from aura_jax.picture import CELL, LABEL, MARGIN, grid
+from aura_jax.images.grid import CELL, LABEL, MARGIN, grid
+from aura_jax.images.io import crop_photo, pad_photo, psnr, read_photo, to_8_bit, write_photo
 
 RGB = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
 
@@ -187,7 +187,7 @@ def test_whatever_a_decoder_raises_is_our_error(tmp_path: Path, monkeypatch: pyt
         raise RuntimeError("decoding of color planes failed")
 
     path = saved(tmp_path / "whole.png", Image.fromarray(RGB))
-    monkeypatch.setattr("aura_jax.images._upright", decode)
+    monkeypatch.setattr("aura_jax.images.io._upright", decode)
     with pytest.raises(ImageError, match=r"whole\.png: cannot be read as a picture: decoding of"):
         read_photo(path)
 

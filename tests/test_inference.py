@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import aura_jax
-from aura_jax import ArrayError, AuraEquiVAE, inference
+from aura_jax import ArrayError, AuraEquiVAE
+from aura_jax.runtime import functional as inference
 
 IMAGES = np.zeros((2, 16, 24, 3), np.float32)
 

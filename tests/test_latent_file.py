@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from aura_jax import AuraConfig, CheckpointError
-from aura_jax.latent_file import Latent, read_latents, write_latents
+from aura_jax.photo_latents import Latent, read_latents, write_latents
 
 CONFIG = AuraConfig()
 VALUES = np.random.default_rng(0).normal(size=(2, 3, 16)).astype(ml_dtypes.bfloat16)

@@ -13,12 +13,12 @@ import torch
 
 import aura_jax
 from aura_jax import AuraError, flip_images, flip_latents
-from aura_jax.cache.choices import NumberType
-from aura_jax.cache.number_types import NUMPY_TYPES, restored, stored
-from aura_jax.cache.statistics import Moments
 from aura_jax.errors import CacheError
 from aura_jax.latents import LatentSource, RandomFlip, denormalize, normalize
-from aura_jax.tolerances import EQUIVARIANCE, NOT_EQUIVARIANT
+from aura_jax.latents.quantize import NUMPY_TYPES, restored, stored
+from aura_jax.latents.spec import NumberType
+from aura_jax.latents.statistics import Moments
+from convert.tolerances import EQUIVARIANCE, NOT_EQUIVARIANT
 from tests.cache_folder import cache, contents, made, options, photos, weights
 from tests.mirrored import with_mirrored_decoder
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812  # PyTorch's own name for it
 
-from aura_jax.tolerances import FP32_LOSS
 from aura_jax.training.losses import (
     IMAGE_LOSSES,
     LAPLACIAN,
@@ -18,6 +17,7 @@ from aura_jax.training.losses import (
     gradnorm,
     z_penalty,
 )
+from convert.tolerances import FP32_LOSS
 
 SHAPE = (2, 48, 32, 3)
 

@@ -10,10 +10,10 @@ import pytest
 from flax import nnx
 
 from aura_jax import AuraConfig, AuraEquiVAE
+from aura_jax.training.config import Recipe
+from aura_jax.training.init import starting_point
+from aura_jax.training.networks.lpips import Perceptual
 from aura_jax.training.objective import draw, prepare
-from aura_jax.training.perceptual import Perceptual
-from aura_jax.training.recipe import Recipe
-from aura_jax.training.start import starting_point
 from tests.conftest import TINY_CONFIG
 from tests.photo_folder import random_crops
 from tests.recipes import KEY, furthest, with_

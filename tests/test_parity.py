@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 
 import aura_jax
-from aura_jax import AuraEquiVAE, layers
-from aura_jax.autoencoder import LATENT_LIMIT
+from aura_jax import AuraEquiVAE
 from aura_jax.config import HEAD_DIM
-from aura_jax.tolerances import (
+from aura_jax.model import layers
+from aura_jax.model.autoencoder import LATENT_LIMIT
+from benchmarks.parity import OUTPUTS
+from convert.parity import flax_outputs, relative_error
+from convert.tolerances import (
     BF16_AGAINST_TORCH,
     FP32_AGAINST_TORCH,
     FP32_BORDER,
     FP32_PARITY,
 )
-from benchmarks.parity import OUTPUTS
-from convert.parity import flax_outputs, relative_error
 from tests.conftest import GOLDEN_WEIGHTS, Golden
 
 

@@ -16,12 +16,12 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
+from aura_jax.checkpoint.validation import parameters
 from aura_jax.errors import ArrayError, CheckpointError
-from aura_jax.strict import parameters
-from aura_jax.tolerances import FP32_PARITY, VGG_GRADIENT
-from aura_jax.training.perceptual import LPIPS, SHIFT, load_perceptual
+from aura_jax.training.networks.lpips import LPIPS, SHIFT, load_perceptual
 from convert.parity import relative_error
 from convert.perceptual import app
+from convert.tolerances import FP32_PARITY, VGG_GRADIENT
 
 SIZES = [(37, 45), (16, 16)]
 RELUS = (3, 8, 15, 22, 29)  # the last of each stage among torchvision's features

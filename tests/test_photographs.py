@@ -5,8 +5,8 @@ import pytest
 
 import aura_jax
 from aura_jax import AuraEquiVAE
-from aura_jax.images import to_8_bit
-from aura_jax.photographs import encode_photo, reconstructions
+from aura_jax.images.io import to_8_bit
+from aura_jax.photo_latents import encode_photo, reconstructions
 
 PIXELS = np.random.default_rng(0).uniform(-1, 1, (21, 30, 3)).astype(np.float32)
 ELEMENTS = {"none": (False, False), "h": (True, False), "v": (False, True), "hv": (True, True)}

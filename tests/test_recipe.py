@@ -10,8 +10,8 @@ import pytest
 
 from aura_jax import AuraConfig
 from aura_jax.errors import TrainingError
-from aura_jax.training.optimiser import make_optimiser, schedule
-from aura_jax.training.recipe import Crops, Recipe
+from aura_jax.training.config import Crops, Recipe
+from aura_jax.training.optimizer import make_optimiser, schedule
 from tests.conftest import TINY_CONFIG
 from tests.recipes import PLAIN, with_
 

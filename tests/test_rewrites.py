@@ -8,17 +8,22 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from aura_jax import AuraEquiVAE, layers
+from aura_jax import AuraEquiVAE
 from aura_jax.config import HEAD_DIM
-from aura_jax.layers import GroupNorm, LayerOptions, Upsample, conv3x3
+from aura_jax.model import layers
+from aura_jax.model.layers import GroupNorm, LayerOptions, Upsample, conv3x3
 from aura_jax.runtime import rewrite
-from aura_jax.runtime.attention import deferred_attention, fastest_attention, flash_attention
-from aura_jax.runtime.norm import FusedGroupNorm
+from aura_jax.runtime.kernels.attention import (
+    deferred_attention,
+    fastest_attention,
+    flash_attention,
+)
+from aura_jax.runtime.kernels.group_norm import FusedGroupNorm
+from aura_jax.runtime.kernels.upsample import FoldedUpsample
+from aura_jax.runtime.kernels.winograd import WinogradConv
 from aura_jax.runtime.rewrite import rewritten
-from aura_jax.runtime.upsample import FoldedUpsample
-from aura_jax.runtime.winograd import WinogradConv
-from aura_jax.tolerances import BF16_ROUNDINGS, FP32_FAST, FP32_PARITY
 from convert import parity
+from convert.tolerances import BF16_ROUNDINGS, FP32_FAST, FP32_PARITY
 
 CHANNELS = 32
 SIZES = [(1, 8, 8), (3, 7, 10), (1, 1, 5), (3, 4, 13)]

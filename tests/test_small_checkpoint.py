@@ -10,7 +10,7 @@ import pytest
 import aura_jax
 from aura_jax import AuraEquiVAE
 from aura_jax.equivariance import FLIPS, SIGMAS, Measures, measure
-from aura_jax.images import psnr, read_photo, square_photo, to_8_bit
+from aura_jax.images.io import psnr, read_photo, square_photo, to_8_bit
 from examples.sample_photographs import HELD_OUT, TRAIN
 
 SIDE = 256

@@ -8,9 +8,9 @@ from flax import nnx
 
 from aura_jax import AuraConfig, AuraEquiVAE, flip_images, flip_latents
 from aura_jax.config import PRESETS
-from aura_jax.tolerances import EQUIVARIANCE, NOT_EQUIVARIANT
-from aura_jax.training.start import starting_point
-from aura_jax.training.structure import take_apart
+from aura_jax.training.init import starting_point
+from aura_jax.training.params import take_apart
+from convert.tolerances import EQUIVARIANCE, NOT_EQUIVARIANT
 from tests.conftest import GOLDEN_CONFIG
 
 ELEMENTS = [(True, False), (False, True), (True, True)]

@@ -18,9 +18,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import aura_jax
-from aura_jax.cli import app
+from aura_jax.cli.app import app
 from aura_jax.errors import AuraError
-from aura_jax.training.run_folder import RunFolder
+from aura_jax.training.workdir import RunFolder
 from tests.conftest import GOLDEN_WEIGHTS
 from tests.photo_folder import write_photos
 
@@ -82,7 +82,7 @@ def train(options: list[str], *more: str) -> Result:
 
 def in_process(options: list[str], *more: str, prelude: str = "") -> subprocess.Popen[str]:
     """The command in a group of processes of its own, as a terminal gives it."""
-    code = f"import sys\n{prelude}\nfrom aura_jax.cli import main\nmain()"
+    code = f"import sys\n{prelude}\nfrom aura_jax.cli.app import main\nmain()"
     command = [sys.executable, "-c", code, "train", *options, *more]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)

@@ -9,10 +9,10 @@ import pytest
 
 from aura_jax import AuraEquiVAE
 from aura_jax.errors import TrainingError
-from aura_jax.tolerances import SUM_ORDER
-from aura_jax.training.perceptual import Perceptual
-from aura_jax.training.recipe import Recipe
+from aura_jax.training.config import Recipe
+from aura_jax.training.networks.lpips import Perceptual
 from aura_jax.training.step import Trainer, TrainState
+from convert.tolerances import SUM_ORDER
 from tests.photo_folder import random_crops
 from tests.recipes import CROPS, KEY, PLAIN, furthest, with_
 

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from aura_jax.errors import ImageError, TrainingError
-from aura_jax.photo_files import Photo, find_photos
+from aura_jax.images.readers import Photo, find_photos
+from aura_jax.training.config import Crops
 from aura_jax.training.data import Batch, Skipped, batches, fetch
-from aura_jax.training.recipe import Crops
 from tests.photo_folder import write_photos
 
 CROPS = (Crops(16, 4), Crops(32, 2))

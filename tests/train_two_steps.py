@@ -9,8 +9,8 @@ import optax
 from flax import nnx
 
 from aura_jax import AuraEquiVAE
-from aura_jax.training.recipe import Crops, Recipe
-from aura_jax.training.session import join
+from aura_jax.training.config import Crops, Recipe
+from aura_jax.training.run import join
 from aura_jax.training.step import Trainer
 from tests.conftest import TINY_CONFIG
 from tests.photo_folder import random_crops

@@ -3,19 +3,6 @@
 Drawing it is in `aura_jax.equivariance.figure`, which needs matplotlib.
 """
 
-from aura_jax.equivariance.correlation import (
-    SignRule,
-    correlation_map,
-    documented_signs,
-    recovered_rule,
-)
-from aura_jax.equivariance.distance import (
-    Distance,
-    LatentDistance,
-    border_and_interior,
-    image_distance,
-    latent_distance,
-)
 from aura_jax.equivariance.measure import (
     FLIPS,
     SIGMAS,
@@ -25,7 +12,20 @@ from aura_jax.equivariance.measure import (
     measure,
     noise_curves,
 )
+from aura_jax.equivariance.metrics import (
+    Distance,
+    LatentDistance,
+    border_and_interior,
+    image_distance,
+    latent_distance,
+)
 from aura_jax.equivariance.report import Report, report
+from aura_jax.equivariance.sign_rule import (
+    SignRule,
+    correlation_map,
+    documented_signs,
+    recovered_rule,
+)
 
 __all__ = [
     "FLIPS",

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from aura_jax.equivariance.distance import BORDER
 from aura_jax.equivariance.measure import FLIPS
+from aura_jax.equivariance.metrics import BORDER
 from aura_jax.equivariance.report import Report
-from aura_jax.equivariance.summary import verdict
+from aura_jax.equivariance.tables import verdict
 
 SIZE, DPI = (17, 10), 100  # inches, pixels an inch
 BLUE, GRAY, ORANGE = "#0072b2", "#b8b8b8", "#e69f00"  # told apart by colour-blind eyes too

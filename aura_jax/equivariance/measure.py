@@ -20,18 +20,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from aura_jax.autoencoder import AuraEquiVAE
-from aura_jax.equivariance.correlation import correlation_map
-from aura_jax.equivariance.distance import (
+from aura_jax.equivariance.metrics import (
     Distance,
     LatentDistance,
     border_and_interior,
     image_distance,
     latent_distance,
 )
-from aura_jax.images import Pixels
-from aura_jax.inference import decode, encode
+from aura_jax.equivariance.sign_rule import correlation_map
+from aura_jax.images.io import Pixels
+from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.noise import perturb
+from aura_jax.runtime.functional import decode, encode
 from aura_jax.symmetry import flip_images, flip_latents
 
 SIGMAS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)

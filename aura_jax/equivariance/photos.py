@@ -6,7 +6,7 @@ from pathlib import Path
 from aura_jax.console import progress
 from aura_jax.errors import ImageError
 from aura_jax.files import visible_files
-from aura_jax.images import Pixels, is_picture_name, read_photo, square_photo
+from aura_jax.images.io import Pixels, is_picture_name, read_photo, square_photo
 
 
 def find_photos(places: Iterable[Path]) -> list[Path]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from aura_jax.equivariance.correlation import recovered_rule
-from aura_jax.equivariance.distance import BORDER
 from aura_jax.equivariance.measure import FLIPS, SIGMAS, Measures
+from aura_jax.equivariance.metrics import BORDER
+from aura_jax.equivariance.sign_rule import recovered_rule
 
 type Report = dict[str, Any]  # of JSON's types
 

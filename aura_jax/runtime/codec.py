@@ -9,10 +9,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
-from aura_jax.autoencoder import LATENT_LIMIT, AuraEquiVAE, Chain, check_layout
-from aura_jax.checkpoint import checked_dtype
+from aura_jax.checkpoint.loading import checked_dtype
 from aura_jax.errors import ArrayError
-from aura_jax.inference import check_array
+from aura_jax.model.autoencoder import LATENT_LIMIT, AuraEquiVAE, Chain, check_layout
+from aura_jax.runtime.functional import check_array
 from aura_jax.runtime.program import CompilerOptions, Program, compiler_options
 from aura_jax.runtime.rewrite import Precision, rewritten
 

@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from aura_jax.autoencoder import AuraEquiVAE
 from aura_jax.errors import AuraError
-from aura_jax.layers import AttnBlock, GroupNorm, Upsample
-from aura_jax.runtime.attention import fastest_attention
-from aura_jax.runtime.norm import FusedGroupNorm
-from aura_jax.runtime.upsample import FoldedUpsample
-from aura_jax.runtime.winograd import WinogradConv
+from aura_jax.model.autoencoder import AuraEquiVAE
+from aura_jax.model.layers import AttnBlock, GroupNorm, Upsample
+from aura_jax.runtime.kernels.attention import fastest_attention
+from aura_jax.runtime.kernels.group_norm import FusedGroupNorm
+from aura_jax.runtime.kernels.upsample import FoldedUpsample
+from aura_jax.runtime.kernels.winograd import WinogradConv
 
 type Precision = Literal["default", "fast"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision.__value__)

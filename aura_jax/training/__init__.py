@@ -1,12 +1,8 @@
-"""Training of flip-equivariant autoencoders: losses, data, one train step, the loop.
+"""Train flip-equivariant autoencoders: losses, data, one jitted train step, the loop.
 
-Modules are imported one by one, since some need what only `pip install "aura-jax[train]"` adds:
-
-- `recipe`: `Recipe`, all numbers of a run
-- `losses`, `perceptual`, `discriminator`, `objective`: what is minimised
-- `start`: `starting_point`, the weights that a new model begins with
-- `step`: `Trainer`, whose step is one jitted function over (state, batch, key)
-- `data`: batches of crops
-- `loop`: `Run`, which resumes, records and saves
-- `session`: all of it together, as the command has it
+Needs `pip install "aura-jax[train]"`. `__init__.pyi` lists the public names.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -15,9 +15,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from aura_jax.errors import ImageError, TrainingError, first_of
-from aura_jax.images import Pixels8, read_8_bit
-from aura_jax.photo_files import Photo
-from aura_jax.training.recipe import Crops
+from aura_jax.images.io import Pixels8, read_8_bit
+from aura_jax.images.readers import Photo
+from aura_jax.training.config import Crops
 
 MAX_SHRINKING = 2.0  # smaller still, pixels hold more detail than those of photographs do
 MAX_SKIPPED = 0.1  # of all pictures; with more, the data is not what its owner thinks

@@ -13,14 +13,14 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from aura_jax.checkpoint import save
+from aura_jax.checkpoint.loading import save
 from aura_jax.errors import AuraError, TrainingError
-from aura_jax.images import write_photo
-from aura_jax.training.checkpoints import Checkpoints
+from aura_jax.images.io import write_photo
+from aura_jax.training.checkpointing import Checkpoints
 from aura_jax.training.data import Batch, Skipped, fetch
-from aura_jax.training.pictures import loss_curve, samples
-from aura_jax.training.run_folder import RunFolder
+from aura_jax.training.plots import loss_curve, samples
 from aura_jax.training.step import Metrics, Trainer, TrainState
+from aura_jax.training.workdir import RunFolder
 
 type Record = dict[str, float | int]
 type Observer = Callable[[Record], None]

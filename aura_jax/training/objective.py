@@ -8,19 +8,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from aura_jax.autoencoder import LATENT_LIMIT, AuraEquiVAE
 from aura_jax.errors import TrainingError
+from aura_jax.model.autoencoder import LATENT_LIMIT, AuraEquiVAE
 from aura_jax.noise import perturb
 from aura_jax.symmetry import Flips, flip_images, flip_latents, random_flips
-from aura_jax.training.discriminator import (
+from aura_jax.training.config import Recipe
+from aura_jax.training.losses import IMAGE_LOSSES, Images, Scalar, gradnorm, l2, z_penalty
+from aura_jax.training.networks.discriminator import (
     PatchDiscriminator,
     discriminator_loss,
     generator_loss,
 )
-from aura_jax.training.losses import IMAGE_LOSSES, Images, Scalar, gradnorm, l2, z_penalty
-from aura_jax.training.perceptual import LPIPS, Perceptual
-from aura_jax.training.recipe import Recipe
-from aura_jax.training.structure import Structure, Weights, take_apart
+from aura_jax.training.networks.lpips import LPIPS, Perceptual
+from aura_jax.training.params import Structure, Weights, take_apart
 
 
 class Draws(NamedTuple):

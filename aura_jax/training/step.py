@@ -12,13 +12,13 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, UInt8
 
-from aura_jax.autoencoder import AuraEquiVAE
+from aura_jax.model.autoencoder import AuraEquiVAE
+from aura_jax.training.config import Recipe
 from aura_jax.training.losses import Scalar
+from aura_jax.training.networks.lpips import Perceptual
 from aura_jax.training.objective import Draws, draw, prepare
-from aura_jax.training.optimiser import make_optimiser
-from aura_jax.training.perceptual import Perceptual
-from aura_jax.training.recipe import Recipe
-from aura_jax.training.structure import Weights
+from aura_jax.training.optimizer import make_optimiser
+from aura_jax.training.params import Weights
 
 type Metrics = dict[str, Scalar]
 

@@ -1,0 +1,1 @@
+"""Checkpoints: what a file holds, its names and shapes, strict loading and saving."""

@@ -1,0 +1,66 @@
+"""From what a user names to a file on disk: a path, or a repository of the Hugging Face hub."""
+
+import re
+from pathlib import Path
+
+from aura_jax.errors import CheckpointError
+
+REPO_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>.+))?")
+CHECKPOINT_ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt")
+EMBEDDED = "small"  # the checkpoint that comes with the package
+PUBLISHED_FILES = {"fal/AuraEquiVAE": "vae_epoch_3_step_49501_bf16.pt"}
+
+
+def find_checkpoint(path_or_repo_id: str | Path) -> Path:
+    """The local file of a checkpoint, fetched from the hub (and kept in its cache) if need be.
+
+    Args:
+        path_or_repo_id: "small", the embedded one; a path; "owner/name", a repository with one
+            checkpoint file; or "owner/name/file" for one of several.
+
+    Raises:
+        CheckpointError: if there is no such file, or it cannot be fetched.
+    """
+    if path_or_repo_id == EMBEDDED:
+        return Path(__file__).parent.parent / "weights" / f"{EMBEDDED}.safetensors"
+    path = Path(path_or_repo_id)
+    try:
+        if path.exists():
+            return path
+    except OSError as error:  # a folder on the way that may not be read
+        raise CheckpointError(f"{path}: {error.strerror}") from None
+    match = REPO_ID.fullmatch(str(path_or_repo_id))
+    names_file = path.suffix in CHECKPOINT_ENDINGS
+    if match is None or names_file != (match["file"] is not None) or Path(match["repo"]).is_dir():
+        raise CheckpointError(f"{path}: no such file")
+    return _fetch(match["repo"], match["file"])
+
+
+def is_local(path_or_repo_id: str) -> bool:
+    """Whether `find_checkpoint` takes it for a path to a file that is here."""
+    return path_or_repo_id != EMBEDDED and Path(path_or_repo_id).exists()
+
+
+def _fetch(repo: str, file: str | None) -> Path:
+    # Imported here: it takes a quarter of a second, and most checkpoints are local.
+    from huggingface_hub import hf_hub_download
+
+    name = f"{repo}/{file}" if file else repo
+    try:
+        return Path(hf_hub_download(repo, file or PUBLISHED_FILES.get(repo) or _only_file(repo)))
+    except CheckpointError:
+        raise
+    except Exception as error:  # the client's HTTP library, and so its errors, vary by version
+        raise CheckpointError(
+            f"{name}: no such file here, and not to be had from the Hugging Face hub ({error})"
+        ) from None
+
+
+def _only_file(repo: str) -> str:
+    from huggingface_hub import HfApi
+
+    files = [name for name in HfApi().list_repo_files(repo) if name.endswith(CHECKPOINT_ENDINGS)]
+    if len(files) != 1:
+        choices = ", ".join(files) or "no checkpoint"
+        raise CheckpointError(f"{repo}: holds {choices}; name one file, as {repo}/FILE")
+    return files[0]

@@ -1,0 +1,82 @@
+"""How far apart two images or two latents are, in decibels and relative to their size."""
+
+import dataclasses
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+from aura_jax.images.io import Pixels
+
+PEAK = 2.0  # images lie in [-1, 1]
+BORDER = 16  # pixels: two of the published model's latent
+
+
+@dataclasses.dataclass(frozen=True)
+class Distance:
+    """Between images.
+
+    Attributes:
+        psnr_db: 10·log10(peak² / mean squared error) with the peak 2, which gives the same number
+            as images in [0, 1] with the peak 1; infinite if they are equal.
+        relative_l2: ‖image - reference‖ / ‖reference‖ of values in [-1, 1]: mid-gray is 0.
+    """
+
+    psnr_db: float
+    relative_l2: float
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentDistance:
+    """Between latents, which have no peak: the ratio is to the power of the reference.
+
+    Attributes:
+        snr_db: -20·log10(relative_l2), infinite if they are equal. At 0 dB the error is as large
+            as the latent itself, at 20 dB a tenth of it.
+        relative_l2: ‖latent - reference‖ / ‖reference‖.
+    """
+
+    snr_db: float
+    relative_l2: float
+
+
+def image_distance(
+    image: Float[np.ndarray, "*shape"], reference: Float[np.ndarray, "*shape"]
+) -> Distance:
+    """The distance of pixels of any arrangement, floats in [-1, 1]."""
+    error = np.square(np.subtract(image, reference, dtype=np.float64)).mean()
+    return Distance(_decibels(float(error) / PEAK**2), _relative_l2(image, reference))
+
+
+def border_and_interior(image: Pixels, reference: Pixels) -> tuple[Distance, Distance]:
+    """The distance of the outermost 16 pixels on all four sides, and that of the others.
+
+    Args:
+        image: [H, W, 3], sides over 32 pixels.
+        reference: likewise.
+    """
+    interior = np.zeros(image.shape[:2], bool)
+    interior[BORDER:-BORDER, BORDER:-BORDER] = True
+    border, rest = (image_distance(image[part], reference[part]) for part in (~interior, interior))
+    return border, rest
+
+
+def latent_distance(
+    latent: Float[np.ndarray, "*shape"], reference: Float[np.ndarray, "*shape"]
+) -> LatentDistance:
+    """The distance of latents of any shape."""
+    relative = _relative_l2(latent, reference)
+    return LatentDistance(_decibels(relative**2), relative)
+
+
+def _relative_l2(x: np.ndarray, reference: np.ndarray) -> float:
+    error, size = (
+        float(np.linalg.norm(np.asarray(array, np.float64)))
+        for array in (np.subtract(x, reference, dtype=np.float64), reference)
+    )
+    return error / size if size else math.inf
+
+
+def _decibels(noise: float) -> float:
+    """A power of noise, relative to that of a signal, as a signal-to-noise ratio."""
+    return -10 * math.log10(noise) if noise else math.inf

@@ -1,0 +1,55 @@
+"""A report in words and numbers, for the terminal."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from aura_jax.equivariance.measure import FLIPS
+from aura_jax.equivariance.metrics import BORDER
+from aura_jax.equivariance.report import Report
+
+ROWS = {  # what the table shows, in decibels
+    "decoder": ("decoder", "psnr_db"),
+    f"  outer {BORDER} pixels": ("border", "psnr_db"),
+    "  interior": ("interior", "psnr_db"),
+    "round trip": ("round_trip", "psnr_db"),
+    "encoder, emergent": ("encoder", "snr_db"),
+}
+
+
+def tables(report: Report) -> tuple[Table, Table]:
+    """Errors of flips with the control beside them, and of noise, in decibels."""
+    average = report["average"]
+    flips = Table("dB", *FLIPS, *(f"unsigned\n{name}" for name in FLIPS), box=box.SIMPLE)
+    for label, (measure, unit) in ROWS.items():
+        entries = [average[action][name] for action in ("signed", "unsigned") for name in FLIPS]
+        flips.add_row(label, *(decibels(entry[measure][unit]) for entry in entries))
+    noise = Table("dB", *(f"σ {sigma:g}" for sigma in report["sigmas"]), box=box.SIMPLE)
+    for kind, curve in average["noise"].items():
+        noise.add_row(kind, *map(decibels, curve))
+    return flips, noise
+
+
+def lines(report: Report) -> Iterator[str]:
+    """The reconstruction and the signs, in words."""
+    quality = report["average"]["reconstruction"]
+    yield f"reconstruction: {decibels(quality['psnr_db'])} dB, SSIM {quality['ssim']:.3f}"
+    for name, rule in report["sign_rule"].items():
+        yield f"signs under {name}: {verdict(rule)}"
+
+
+def verdict(rule: dict[str, Any]) -> str:
+    """Whether the recovered signs are the documented ones, and which channels are not."""
+    pairs = enumerate(zip(rule["signs"], rule["documented"], strict=True))
+    wrong = ", ".join(str(channel) for channel, (sign, expected) in pairs if sign != expected)
+    if wrong:
+        return f"not as documented in channels {wrong}"
+    negated = ", ".join(str(channel) for channel, sign in enumerate(rule["signs"]) if sign < 0)
+    return f"as documented, {negated} negate"
+
+
+def decibels(value: float | None) -> str:
+    """Two digits; without a number, there was no error."""
+    return "∞" if value is None else f"{value:.2f}"

@@ -1,0 +1,1 @@
+"""Pictures: reading, writing, cutting, finding, drawing."""

@@ -1,0 +1,135 @@
+"""Files of many records: ArrayRecord, or a tar in WebDataset's form."""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from aura_jax.console import needs
+from aura_jax.errors import CacheError
+from aura_jax.images.readers import Photo, members
+from aura_jax.latents.serialize import to_bytes
+from aura_jax.latents.spec import Format
+
+with needs("cache"):
+    import grain
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+ENDINGS: dict[Format, str] = {"arrayrecord": ".arrayrecord", "webdataset": ".tar"}
+WRITER_OPTIONS = "group_size:1,uncompressed"  # read one by one; latents hardly compress
+
+
+@runtime_checkable
+class Records(Protocol):
+    """What is in a file, by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> bytes: ...
+
+
+type Write = Callable[[np.ndarray, dict[str, Any]], None]
+
+
+@contextmanager
+def writing(path: Path, format: Format) -> Iterator[Write]:  # noqa: A002  the option's own name
+    """Yields a function that appends a stored latent and what is known of it to a new file.
+
+    Equal samples give equal files, byte for byte.
+    """
+    opened = _array_record if format == "arrayrecord" else _tar
+    with opened(path) as write:
+        yield write
+
+
+def records(path: Path, format: Format) -> Records:  # noqa: A002  the option's own name
+    """The records of a file, each read when it is asked for.
+
+    Raises:
+        CacheError: if the file cannot be opened; it may be truncated.
+    """
+    try:
+        if format == "webdataset":
+            return _TarRecords(path)
+        source: Any = grain.sources.ArrayRecordDataSource(str(path))  # no Sequence by its types
+        return source
+    except Exception as error:  # ArrayRecord's own are of many types
+        raise CacheError(f"{path}: cannot be opened, it may be truncated ({error})") from None
+
+
+def checksum(path: Path) -> str:
+    """A file's sha256, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _TarRecords:
+    """The latents among a tar's members."""
+
+    def __init__(self, path: Path):
+        self._members: list[Photo] = [m for name, m in members(path) if _is_latent(name)]
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __getitem__(self, index: int, /) -> bytes:
+        return self._members[index].read()
+
+
+@contextmanager
+def _array_record(path: Path) -> Iterator[Write]:
+    with _as_os_error():
+        writer = ArrayRecordWriter(str(path), WRITER_OPTIONS)
+
+    def write(values: np.ndarray, about: dict[str, Any]) -> None:
+        with _as_os_error():
+            writer.write(to_bytes(values, about))
+
+    try:
+        yield write
+    finally:
+        with _as_os_error():
+            writer.close()
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    """ArrayRecord's errors, of a full disk for instance, are of many types."""
+    try:
+        yield
+    except Exception as error:
+        raise OSError(str(error)) from None
+
+
+@contextmanager
+def _tar(path: Path) -> Iterator[Write]:
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+
+        def write(values: np.ndarray, about: dict[str, Any]) -> None:
+            member = _escaped(about["key"])
+            _add(tar, f"{member}.safetensors", to_bytes(values, about))
+            _add(tar, f"{member}.json", json.dumps(about).encode())
+
+        yield write
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)  # its owner and time are zero, so files can be compared
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
+def _escaped(key: str) -> str:
+    """As a name without dots, the first of which would end WebDataset's own key."""
+    folder, slash, name = key.rpartition("/")
+    return folder + slash + name.replace("%", "%25").replace(".", "%2E")
+
+
+def _is_latent(name: str) -> bool:
+    return name.endswith(".safetensors")

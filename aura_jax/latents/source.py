@@ -1,0 +1,111 @@
+"""Reading a cache: random access for Grain."""
+
+import bisect
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+from aura_jax.errors import CacheError
+from aura_jax.latents.manifest import Manifest, read_manifest
+from aura_jax.latents.serialize import Sample, from_bytes, stored_from_bytes
+from aura_jax.latents.shard_io import Records, records
+from aura_jax.latents.statistics import Statistics
+
+OPEN_FILES = 512  # at a time; a process may often have 1024
+
+
+class LatentSource:
+    """The samples of a finished cache, as a random-access source for Grain.
+
+        source = LatentSource("latents/")
+        grain.MapDataset.source(source).seed(0).shuffle().random_map(RandomFlip()).batch(256)
+
+    Each sample is {"latent": [h, w, 16] float32 within ±8, "key": its picture's name, "label": if
+    it has one}, and what a tar held beside the picture: "cls", "json", "txt".
+
+    Files are opened when they are first read from, also after pickling for another process.
+
+    Args:
+        folder: what `aura-jax cache` wrote.
+
+    Raises:
+        CacheError: if there is no finished cache, or one of a newer version.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder).absolute()  # for processes that run elsewhere
+        self.manifest: Manifest = read_manifest(self.folder)
+        self._ends = [*accumulate(shard.count for shard in self.manifest.shards)]
+        self._open = lru_cache(OPEN_FILES)(self._opened)
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __getitem__(self, index: SupportsIndex) -> Sample:
+        """A sample by its number.
+
+        Raises:
+            IndexError: if there is no such number.
+            CacheError: if it cannot be read, such as from a truncated file.
+        """
+        return self._read(index, from_bytes)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return map(self.__getitem__, range(len(self)))
+
+    def stored(self, index: SupportsIndex) -> tuple[np.ndarray, dict[str, Any]]:
+        """The latent as it is stored, in the cache's type, and what else is known of the sample."""
+        return self._read(index, stored_from_bytes)
+
+    @property
+    def statistics(self) -> Statistics:
+        """Statistics that commute with the flips.
+
+        Raises:
+            CacheError: if `aura-jax cache stats` has not been run.
+        """
+        if self.manifest.statistics is None:
+            raise CacheError(f"{self.folder}: no statistics yet; run aura-jax cache stats on it")
+        return self.manifest.statistics
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels that are names of folders, sorted: `classes.index(label)` is a number."""
+        return self.manifest.classes
+
+    def __repr__(self) -> str:
+        return f"LatentSource({str(self.folder)!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_open"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._open = lru_cache(OPEN_FILES)(self._opened)
+
+    def _opened(self, path: Path) -> Records:
+        return records(path, self.manifest.settings["format"])
+
+    def _read(self, index: SupportsIndex, decode: Any) -> Any:
+        place = index.__index__()
+        place += len(self) if place < 0 else 0
+        if not 0 <= place < len(self):
+            raise IndexError(f"sample {index}: the cache holds {len(self)}")
+        number = bisect.bisect_right(self._ends, place)
+        record = place - (self._ends[number - 1] if number else 0)
+        path = self.folder / self.manifest.shards[number].file
+        try:
+            return decode(self._open(path)[record])
+        except Exception as error:  # ArrayRecord's own are of many types
+            raise CacheError(
+                f"{path}, record {record}: cannot be read ({_reason(error, path)}); "
+                f"aura-jax cache verify {self.folder} finds all that is damaged"
+            ) from None
+
+
+def _reason(error: Exception, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ")

@@ -1,0 +1,1 @@
+"""The autoencoder's modules, named as in the PyTorch reference."""

@@ -1,0 +1,222 @@
+"""AuraEquiVAE: encoder and decoder as chains of named stages, in NHWC."""
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Unpack
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from aura_jax.config import AuraConfig
+from aura_jax.errors import ArrayError
+from aura_jax.model.layers import (
+    AttnBlock,
+    Downsample,
+    GroupNorm,
+    LayerOptions,
+    ResnetBlock,
+    Upsample,
+    conv3x3,
+)
+
+LATENT_LIMIT = 8.0  # the encoder's output is clamped to ±8, as the model was trained
+
+Stage = tuple[str, Callable[[Array], Array]]
+
+
+class Level(nnx.Module):
+    """The residual blocks of one resolution, then the step to the next one, if there is one."""
+
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        num_blocks: int,
+        *,
+        downsample: bool = False,
+        upsample: bool = False,
+        **options: Unpack[LayerOptions],
+    ):
+        widths = (cin, *[cout] * num_blocks)
+        self.block = nnx.List([ResnetBlock(a, b, **options) for a, b in pairwise(widths)])
+        self.downsample = Downsample(cout, **options) if downsample else None
+        self.upsample = Upsample(cout, **options) if upsample else None
+
+    def stages(self) -> Iterator[Stage]:
+        """The blocks and the resampler with their names."""
+        for j, block in enumerate(self.block):
+            yield f"block.{j}", block
+        if self.downsample is not None:
+            yield "downsample", self.downsample
+        if self.upsample is not None:
+            yield "upsample", self.upsample
+
+
+class Middle(nnx.Module):
+    """The blocks at the latent's resolution, the only ones that see the whole image at once."""
+
+    def __init__(self, channels: int, **options: Unpack[LayerOptions]):
+        self.block_1 = ResnetBlock(channels, channels, **options)
+        self.attn_1 = AttnBlock(channels, **options)
+        self.block_2 = ResnetBlock(channels, channels, **options)
+
+    def stages(self) -> Iterator[Stage]:
+        """The three blocks with their names."""
+        yield from (("block_1", self.block_1), ("attn_1", self.attn_1), ("block_2", self.block_2))
+
+
+class Chain(nnx.Module):
+    """A network that is the composition of its stages, so that each can be looked at."""
+
+    norm_out: GroupNorm
+    conv_out: nnx.Conv
+
+    def stages(self) -> Iterator[Stage]:
+        """Every stage in the order it runs, with the reference's name for it."""
+        raise NotImplementedError
+
+    def head(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w cout"]:
+        """norm_out, swish, conv_out."""
+        return self.conv_out(nnx.swish(self.norm_out(x)))
+
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, remat: bool = False
+    ) -> Float[Array, "b h2 w2 c2"]:
+        """All stages, one after the other.
+
+        Args:
+            x: the first stage's input.
+            remat: whether the backward pass computes the inside of ResnetBlocks once more, instead
+                of keeping it: less memory, more time, the same numbers.
+        """
+        for _, stage in self.stages():
+            again = remat and isinstance(stage, ResnetBlock)
+            x = jax.checkpoint(stage)(x) if again else stage(x)
+        return x
+
+
+class Encoder(Chain):
+    """Image [B, H, W, in_channels] in [-1, 1] to raw latent [B, H/8, W/8, z_channels]."""
+
+    def __init__(self, config: AuraConfig, **options: Unpack[LayerOptions]):
+        widths, blocks = config.widths, config.num_res_blocks
+        self.conv_in = conv3x3(config.in_channels, config.ch, **options)
+        self.down = nnx.List(
+            [
+                Level(cin, cout, blocks, downsample=i < len(widths) - 1, **options)
+                for i, (cin, cout) in enumerate(pairwise((config.ch, *widths)))
+            ]
+        )
+        self.mid = Middle(widths[-1], **options)
+        self.norm_out = GroupNorm(widths[-1], **options)
+        self.conv_out = conv3x3(widths[-1], config.z_channels, **options)
+
+    def stages(self) -> Iterator[Stage]:
+        """conv_in, the levels from fine to coarse, mid, conv_out."""
+        yield "conv_in", self.conv_in
+        for i, level in enumerate(self.down):
+            yield from _named(f"down.{i}", level)
+        yield from _named("mid", self.mid)
+        yield "conv_out", self.head
+
+
+class Decoder(Chain):
+    """Latent [B, h, w, z_channels] to image [B, 8h, 8w, out_channels], about [-1, 1].
+
+    `up` is indexed by level, as in the reference, so it runs from its last element to its first.
+    """
+
+    def __init__(self, config: AuraConfig, **options: Unpack[LayerOptions]):
+        widths, blocks = config.widths, config.num_res_blocks + 1
+        self.conv_in = conv3x3(config.z_channels, widths[-1], **options)
+        self.mid = Middle(widths[-1], **options)
+        self.up = nnx.List(
+            [
+                Level(cin, cout, blocks, upsample=i > 0, **options)
+                for i, (cout, cin) in enumerate(pairwise((*widths, widths[-1])))
+            ]
+        )
+        self.norm_out = GroupNorm(widths[0], **options)
+        self.conv_out = conv3x3(widths[0], config.out_channels, **options)
+
+    def stages(self) -> Iterator[Stage]:
+        """conv_in, mid, the levels from coarse to fine, conv_out."""
+        yield "conv_in", self.conv_in
+        yield from _named("mid", self.mid)
+        for i in reversed(range(len(self.up))):
+            yield from _named(f"up.{i}", self.up[i])
+        yield "conv_out", self.head
+
+
+def _named(prefix: str, part: Level | Middle) -> Iterator[Stage]:
+    for name, stage in part.stages():
+        yield f"{prefix}.{name}", stage
+
+
+class AuraEquiVAE(nnx.Module):
+    """The autoencoder: `encoder` and `decoder` as the reference has them, `encode` and `decode`.
+
+    Args:
+        config: the sizes; the default is the published model.
+        dtype: the type that convolutions and attention compute in, and of the results.
+        param_dtype: the type that parameters are stored in.
+        rngs: keys for the random initialisation.
+    """
+
+    def __init__(
+        self,
+        config: AuraConfig = AuraConfig(),
+        *,
+        dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.config = config
+        options = LayerOptions(
+            dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(param_dtype), rngs=rngs
+        )
+        self.encoder = Encoder(config, **options)
+        self.decoder = Decoder(config, **options)
+
+    def encode(self, images: Array | np.ndarray) -> Float[Array, "b h w z"]:
+        """Images [B, H, W, 3] in [-1, 1] to latents [B, H/8, W/8, 16], clamped to ±8.
+
+        Sides that are not multiples of 8 lose their last pixels, as in the reference.
+
+        Raises:
+            ArrayError: if the array is not floating point NHWC with sides of at least 8.
+        """
+        check_layout("images", images, self.config.in_channels, self.config.downsampling)
+        return jnp.clip(self.encoder(jnp.asarray(images)), -LATENT_LIMIT, LATENT_LIMIT)
+
+    def decode(self, latents: Array | np.ndarray) -> Float[Array, "b h w c"]:
+        """Latents [B, h, w, 16] to images [B, 8h, 8w, 3], nominally in [-1, 1], not clamped.
+
+        Raises:
+            ArrayError: if the array is not floating point NHWC with 16 channels.
+        """
+        check_layout("latents", latents, self.config.z_channels, 1)
+        return self.decoder(jnp.asarray(latents))
+
+
+def check_layout(name: str, x: Array | np.ndarray, channels: int, shortest: int) -> None:
+    """Refuses what is not a batch of such images or latents.
+
+    Raises:
+        ArrayError: if it is not floating point NHWC with these channels, or too short a side.
+    """
+    got = f"{name} of shape {x.shape} and type {x.dtype}"
+    if x.ndim != 4:
+        raise ArrayError(f"{got}: expected [batch, height, width, {channels}]")
+    if x.shape[-1] != channels:
+        hint = "; this looks like NCHW, move axis 1 to the end" if x.shape[1] == channels else ""
+        raise ArrayError(f"{got}: expected {channels} channels on the last axis{hint}")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        hint = "; for 8-bit images, x / 127.5 - 1" if name == "images" else ""
+        raise ArrayError(f"{got}: expected floats{hint}")
+    if min(x.shape[1:3]) < shortest or x.shape[0] == 0:
+        raise ArrayError(f"{got}: expected an image or more, with sides of at least {shortest}")

@@ -1,0 +1,1 @@
+"""Faster layers that compute the same."""

@@ -1,0 +1,61 @@
+"""The critic of a GAN loss: VGG16's features and one linear map, patch by patch."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+from optax.losses import sigmoid_binary_cross_entropy
+
+from aura_jax.training.networks.lpips import STAGES, VGG16
+
+DEPTH = 3  # stages of VGG16, up to relu3_3: a patch is 4 pixels a side and sees 40
+GENERATOR_MARGIN = 0.1
+
+
+class PatchDiscriminator(nnx.Module):
+    """Logits of how real each patch of 4 × 4 pixels looks: a 1×1 convolution of VGG16's relu3_3.
+
+    Starts from a copy of a network that knows images, and from logits of 0: the last convolution,
+    which has no bias, is zero.
+    """
+
+    def __init__(self, vgg: VGG16):
+        self.features = vgg.first(DEPTH)
+        self.head = nnx.Conv(
+            STAGES[DEPTH - 1][-1],
+            1,
+            (1, 1),
+            use_bias=False,
+            kernel_init=nnx.initializers.zeros,
+            rngs=nnx.Rngs(0),  # asked for by the layer, and not used by zeros
+        )
+
+    def __call__(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b h//4 w//4"]:
+        """The logits of images in [-1, 1].
+
+        Raises:
+            ArrayError: if a side has less than 4 pixels.
+        """
+        return self.head(self.features(images)[-1])[..., 0]
+
+
+def discriminator_loss(
+    real_logits: Float[Array, "b h w"], fake_logits: Float[Array, "b h w"]
+) -> Float[Array, ""]:
+    """Binary cross-entropy of real patches against 1 and decoded ones against 0.
+
+    Mean softplus(-D(x)) + mean softplus(D(x̂)), so 2·log 2 for a discriminator that cannot tell.
+    """
+    real = sigmoid_binary_cross_entropy(real_logits, jnp.ones_like(real_logits))
+    fake = sigmoid_binary_cross_entropy(fake_logits, jnp.zeros_like(fake_logits))
+    return real.mean() + fake.mean()
+
+
+def generator_loss(
+    real_logits: Float[Array, "b h w"], fake_logits: Float[Array, "b h w"]
+) -> Float[Array, ""]:
+    """The mean of relu(D(x) - D(x̂) - 0.1): a decoded patch may look less real by 0.1.
+
+    No gradient goes into the logits of the target, D(x).
+    """
+    return nnx.relu(jax.lax.stop_gradient(real_logits) - fake_logits - GENERATOR_MARGIN).mean()

@@ -1,0 +1,49 @@
+"""What a run looks like: samples of its pictures, and its loss curve."""
+
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from aura_jax.images.grid import grid
+from aura_jax.images.io import Pixels8, to_8_bit
+from aura_jax.model.autoencoder import AuraEquiVAE
+from aura_jax.photo_latents import FLIPS
+from aura_jax.runtime.functional import decode, encode
+from aura_jax.symmetry import flip_latents
+
+SAMPLES = 4
+
+
+def samples(title: str, vae: AuraEquiVAE, images: UInt8[np.ndarray, "b s s c"]) -> Pixels8:
+    """The first images of a batch, their reconstructions, and those of their flipped latents."""
+    images = images[:SAMPLES]
+    z = encode(vae, images.astype(np.float32) / 127.5 - 1)
+    columns = {"crop": images}
+    for name, (horizontal, vertical) in FLIPS.items():
+        flipped = flip_latents(z, horizontal=horizontal, vertical=vertical)
+        label = "reconstruction" if name == "none" else f"{name} flip"
+        columns[label] = to_8_bit(np.asarray(decode(vae, flipped), np.float32))
+    rows = [[(label, column[i]) for label, column in columns.items()] for i in range(len(images))]
+    return grid(title, rows)
+
+
+def loss_curve(metrics: list[dict[str, float | int]]) -> Pixels8:
+    """Every recorded loss term and the PSNR over steps, with a running mean."""
+    names = [name for name in metrics[-1] if name not in ("step", "size", "seconds")]
+    figure = Figure(figsize=(10, 2 * len(names)), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots(len(names), sharex=True, squeeze=False)[:, 0]
+    steps = np.array([line["step"] for line in metrics])
+    for axis, name in zip(axes, names, strict=True):
+        values = np.array([line.get(name, np.nan) for line in metrics])
+        axis.plot(steps, values, color="tab:blue", alpha=0.3, linewidth=0.5)
+        window = max(1, len(values) // 50)
+        mean = np.convolve(values, np.ones(window) / window, mode="valid")
+        axis.plot(steps[window - 1 :], mean, color="tab:blue")
+        axis.set_ylabel("PSNR, dB" if name == "psnr" else name)
+        if name != "psnr" and np.nanmin(values) > 0:
+            axis.set_yscale("log")
+    axes[-1].set_xlabel("step")
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
