@@ -10,6 +10,7 @@ NORM_GROUPS = 32
 HEAD_DIM = 64
 MAX_LEVELS, MAX_BLOCKS = 8, 16  # far beyond any such model; a lying file must not build for hours
 FLIPPED_CHANNELS = 4  # the last four latent channels carry the signs of the flips
+LATENT_LIMIT = 8.0  # the encoder's output is clamped to ±8, as the model was trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +73,18 @@ class AuraConfig:
     def downsampling(self) -> int:
         """Pixels of the image a side of one latent pixel: 8 for the published model."""
         return 2 ** (len(self.ch_mult) - 1)
+
+    def check_rgb(self, source: object) -> None:
+        """Check that the model takes and gives RGB images.
+
+        Args:
+            source: what the config was read from, for the message.
+
+        Raises:
+            ConfigError: if it has other channels than three.
+        """
+        if (self.in_channels, self.out_channels) != (3, 3):
+            raise ConfigError(f"{source}: not a model of RGB images: {self}")
 
     def to_json(self) -> str:
         """The config as a JSON object, as it stands in a checkpoint's metadata."""

@@ -1,7 +1,9 @@
 """The errors a user can cause. Each message names the thing and says what to do."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from itertools import islice
+from typing import Any
 
 
 class AuraError(ValueError):
@@ -33,5 +35,19 @@ class CacheError(AuraError):
 
 
 def first_of(reasons: Iterable[str]) -> str:
-    """The end of a message about many things: the first ten of them, a line each."""
+    """Format the end of a message about many things: the first ten of them, a line each."""
     return "the first are\n  " + "\n  ".join(islice(reasons, 10))
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """List the entries that differ between two sets of JSON values, one line for each.
+
+    Args:
+        before: what a folder of results was started with.
+        now: what is given now.
+    """
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return [
+        f"{key}: {json.dumps(before.get(key))} before, {json.dumps(now.get(key))} now"
+        for key in keys
+    ]

@@ -1,6 +1,7 @@
-"""Writing a file whole or not at all."""
+"""Output files and folders: checked before the work, written whole or not at all."""
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,72 +13,70 @@ from aura_jax.errors import AuraError
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
-    """Refuses an output path that is taken, before any work is done for it.
+    """Refuse an output file that cannot be written, before any work is done for it.
 
     Raises:
-        AuraError: if the path is a folder, lies in a missing one, or exists without `overwrite`.
+        AuraError: if the path is a folder, lies in a missing or read-only one, or exists without
+            `overwrite`.
     """
     if path.is_dir():
-        raise AuraError(f"{path}: is a folder, give a file name")
+        raise AuraError(f"{path}: is a folder; give a file name")
     if not path.absolute().parent.is_dir():
         raise AuraError(f"{path}: the folder {path.absolute().parent} does not exist")
     if path.exists() and not path.is_file():
-        raise AuraError(f"{path}: is not a regular file, which could be replaced")
+        raise AuraError(f"{path}: is not a regular file, so it cannot be replaced")
     if path.exists() and not overwrite:
         raise AuraError(f"{path}: exists already; give another name or --overwrite")
-
-
-def visible_files(folder: Path) -> list[Path]:
-    """The files in a folder and below it, sorted, without hidden ones and what hidden folders hold.
-
-    Linked folders are followed, but no folder is visited twice. Links that lead nowhere are among
-    the files, so that whoever reads them meets the error.
-
-    Raises:
-        OSError: if a folder cannot be read: its files would be missing without a word.
-    """
-    found, seen = [], {folder.resolve()}
-    for parent, folders, names in folder.walk(on_error=_give_up, follow_symlinks=True):
-        places = {name: (parent / name).resolve() for name in sorted(folders) if name[0] != "."}
-        folders.clear()
-        for name, place in places.items():
-            if place not in seen:
-                seen.add(place)
-                folders.append(name)
-        found += [parent / name for name in names if name[0] != "."]
-    return sorted(path for path in found if path.is_file() or path.is_symlink())
+    _check_writable(path.absolute().parent, path)
 
 
 def check_folder(path: Path) -> None:
-    """Refuses a path that is no folder and cannot become one; folders above it may be missing.
+    """Refuse an output folder that cannot be made or written; folders above it may be missing.
 
     Raises:
-        AuraError: if the path or one above it is a file.
+        AuraError: if the path or one above it is a file, or the nearest folder is read-only.
     """
     existing = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not existing.is_dir():
-        raise AuraError(f"{existing}: is a file, give a folder")
+        raise AuraError(f"{existing}: is a file; give a folder")
+    _check_writable(existing, path)
+
+
+def check_own(path: Path, marker: Path, noun: str) -> None:
+    """Refuse an output folder that holds files of something else.
+
+    Args:
+        path: the folder, which exists.
+        marker: the file that shows that it is one of ours.
+        noun: what such a folder holds, such as "training run".
+
+    Raises:
+        AuraError: if there are visible files and no `marker`.
+    """
+    if marker.exists():
+        return
+    if any(not entry.name.startswith(".") for entry in path.iterdir()):
+        raise AuraError(f"{path}: holds files, but no {noun}; give an empty folder")
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`, which takes its name once the block has ended.
+    """Yield a temporary path beside `path`, which takes its name once the block has ended.
 
-    If the block raises, the temporary file is removed and `path` stays as it was.
+    If the block raises, the temporary file is removed and `path` stays as it was. A new file has
+    the permissions that the process's umask gives; a replaced one keeps its own.
 
     Raises:
         AuraError: if the file cannot be written, with the system's reason.
     """
     path = Path(path)
+    temporary = path.absolute().with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise AuraError(f"{path}: cannot be written ({error.strerror})") from None
-    os.close(handle)
-    temporary = Path(name)
-    try:
+        # 0666 for the kernel to apply the umask to: reading the umask would change it for a moment.
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only the owner reads
+        if path.is_file():
+            temporary.chmod(path.stat().st_mode & 0o7777)
         _sync(temporary)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
@@ -87,14 +86,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _give_up(error: OSError) -> None:
-    raise error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _check_writable(folder: Path, path: Path) -> None:
+    """Try it: permissions alone do not tell of read-only disks."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise AuraError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def _sync(path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import dm_pix
 import numpy as np
 from jax.typing import DTypeLike
 from safetensors.numpy import save_file
@@ -13,14 +14,12 @@ from safetensors.numpy import save_file
 from aura_jax.checkpoint.loading import load
 from aura_jax.checkpoint.tensors import FLOAT_TYPES, StoredTensor, open_safetensors
 from aura_jax.config import AuraConfig
-from aura_jax.errors import AuraError, CheckpointError
+from aura_jax.errors import CheckpointError
 from aura_jax.files import replacing
-from aura_jax.images.io import Pixels, Pixels8, pad_photo, psnr, to_8_bit
+from aura_jax.images.transforms import Pixels, Pixels8, pad, to_uint8
 from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.runtime.functional import decode, encode
-from aura_jax.symmetry import flip_images, flip_latents
-
-FLIPS = {"none": (False, False), "h": (True, False), "v": (False, True), "hv": (True, True)}
+from aura_jax.symmetry import FLIPS, Flip, flip_images, flip_latents
 
 type Box = tuple[int, int, int, int]
 
@@ -35,16 +34,20 @@ class Latent:
     values: np.ndarray
     box: Box
 
-    def flipped(self, *, horizontal: bool, vertical: bool, scale: int) -> "Latent":
-        """The latent of the mirrored photograph; `scale` is pixels a side of a latent pixel."""
+    def flipped(self, flip: Flip, scale: int) -> "Latent":
+        """Return the latent of the flipped photograph.
+
+        Args:
+            flip: which axes to reverse.
+            scale: pixels of the image a side of one latent pixel covers.
+        """
         left, top, right, bottom = self.box
         height, width = (scale * side for side in self.values.shape[:2])
-        if horizontal:
+        if flip["horizontal"]:
             left, right = width - right, width - left
-        if vertical:
+        if flip["vertical"]:
             top, bottom = height - bottom, height - top
-        values = flip_latents(self.values, horizontal=horizontal, vertical=vertical)
-        return Latent(values, (left, top, right, bottom))
+        return Latent(flip_latents(self.values, **flip), (left, top, right, bottom))
 
     def cut(self, picture: np.ndarray) -> np.ndarray:
         """The photograph out of the decoded picture [8h, 8w, 3]."""
@@ -122,8 +125,7 @@ def load_rgb(
         AuraError: if it is one for other images.
     """
     vae = load(weights, config=config, dtype=dtype)
-    if (vae.config.in_channels, vae.config.out_channels) != (3, 3):
-        raise AuraError(f"{weights}: not a model of RGB pictures: {vae.config}")
+    vae.config.check_rgb(weights)
     return vae
 
 
@@ -133,14 +135,14 @@ def encode_photo(vae: AuraEquiVAE, pixels: Pixels) -> Latent:
     Raises:
         ImageError: if a side is shorter than the model's downsampling.
     """
-    padded = pad_photo(pixels, vae.config.downsampling)
+    padded = pad(pixels, vae.config.downsampling)
     values = np.asarray(encode(vae, padded[None])[0])
     return Latent(values, (0, 0, pixels.shape[1], pixels.shape[0]))
 
 
 def decode_photo(vae: AuraEquiVAE, latent: Latent) -> Pixels8:
     """The photograph of a latent, without the padding."""
-    return to_8_bit(latent.cut(np.asarray(decode(vae, latent.values[None])[0])))
+    return to_uint8(latent.cut(np.asarray(decode(vae, latent.values[None])[0])))
 
 
 def reconstructions(vae: AuraEquiVAE, pixels: Pixels) -> dict[str, Reconstruction]:
@@ -150,13 +152,14 @@ def reconstructions(vae: AuraEquiVAE, pixels: Pixels) -> dict[str, Reconstructio
         For none, h, v and hv: decode(flip_latents(encode(photo))), held against the photograph
         flipped alike.
     """
-    original, latent = to_8_bit(pixels), encode_photo(vae, pixels)
+    original, latent = to_uint8(pixels), encode_photo(vae, pixels)
     results = {}
-    for name, (horizontal, vertical) in FLIPS.items():
-        flipped = latent.flipped(
-            horizontal=horizontal, vertical=vertical, scale=vae.config.downsampling
-        )
-        picture = decode_photo(vae, flipped)
-        target = flip_images(original, horizontal=horizontal, vertical=vertical)
-        results[name] = Reconstruction(picture, psnr(picture, target))
+    for name, flip in FLIPS.items():
+        picture = decode_photo(vae, latent.flipped(flip, vae.config.downsampling))
+        results[name] = Reconstruction(picture, psnr(picture, flip_images(original, **flip)))
     return results
+
+
+def psnr(a: Pixels8, b: Pixels8) -> float:
+    """Peak signal-to-noise ratio of two 8-bit pictures, in decibels; infinite if they are equal."""
+    return float(dm_pix.psnr(a / np.float32(255), b / np.float32(255)))

@@ -3,38 +3,54 @@
 On images a flip reverses an axis. On latents it reverses the same axis and negates two channels:
 channels -4 and -3 for the horizontal flip, -2 and -1 for the vertical one. The model is trained so
 that decode(flip_latents(z)) ≈ flip_images(decode(z)).
+
+Numpy arrays stay numpy arrays, and JAX is imported only for arrays of its own.
 """
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
-import jax
-import jax.core
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
 
+from aura_jax.arrays import AnyArray
 from aura_jax.config import FLIPPED_CHANNELS
 from aura_jax.errors import ArrayError
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool
 
 HORIZONTAL_AXIS, HORIZONTAL_SIGNS = -2, slice(-4, -2)
 VERTICAL_AXIS, VERTICAL_SIGNS = -3, slice(-2, None)
 
-type AnyArray = Array | np.ndarray
 type Flag = bool | np.bool_ | AnyArray
 
 
-class Flips(NamedTuple):
-    """Which samples of a batch are flipped: two boolean arrays [B]."""
+class Flip(TypedDict):
+    """One flip, as the keywords of `flip_images` and `flip_latents`."""
 
-    horizontal: Bool[Array, " b"]
-    vertical: Bool[Array, " b"]
+    horizontal: bool
+    vertical: bool
+
+
+FLIPS: dict[str, Flip] = {
+    "none": {"horizontal": False, "vertical": False},
+    "h": {"horizontal": True, "vertical": False},
+    "v": {"horizontal": False, "vertical": True},
+    "hv": {"horizontal": True, "vertical": True},
+}
+
+
+class Flips(NamedTuple):
+    """The samples of a batch to flip: two boolean arrays [B]."""
+
+    horizontal: "Bool[Array, ' b']"
+    vertical: "Bool[Array, ' b']"
 
 
 def flip_images[T: AnyArray](x: T, *, horizontal: Flag = False, vertical: Flag = False) -> T:
-    """Mirrors images left to right and top to bottom.
+    """Mirror images left to right and top to bottom.
 
     Args:
-        x: [..., H, W, C], a jax or numpy array of any type; numpy gives numpy.
+        x: [..., H, W, C], a jax or numpy array of any dtype; numpy gives numpy.
         horizontal: whether to reverse W: a bool, or one per sample as booleans whose shape is that
             of the leading axes of `x`, [B] for a batch. Traced arrays are fine.
         vertical: whether to reverse H, likewise.
@@ -47,7 +63,7 @@ def flip_images[T: AnyArray](x: T, *, horizontal: Flag = False, vertical: Flag =
 
 
 def flip_latents[T: AnyArray](z: T, *, horizontal: Flag = False, vertical: Flag = False) -> T:
-    """Acts on latents as `flip_images` acts on images: reverses an axis and negates two channels.
+    """Flip latents as `flip_images` flips images: reverse an axis and negate two channels.
 
     Args:
         z: [..., h, w, C] with C ≥ 4, a jax or numpy array; numpy gives numpy.
@@ -66,19 +82,22 @@ def flip_latents[T: AnyArray](z: T, *, horizontal: Flag = False, vertical: Flag 
 
 
 def random_flips(
-    key: Array, batch_size: int, *, p_horizontal: float = 0.5, p_vertical: float = 0.5
+    key: "Array", batch_size: int, *, p_horizontal: float = 0.5, p_vertical: float = 0.5
 ) -> Flips:
-    """Draws independent flips per sample, to act on latents and on images alike.
+    """Draw independent flips per sample, for `flip_latents` and `flip_images` together.
 
     Args:
         key: a jax.random key.
-        batch_size: B.
+        batch_size: the number of samples, B.
         p_horizontal: probability of a horizontal flip.
         p_vertical: probability of a vertical flip.
 
     Returns:
         Flips(horizontal, vertical), boolean arrays [B].
     """
+    import jax
+    import jax.numpy as jnp
+
     horizontal, vertical = jax.random.split(key)
     return Flips(
         jax.random.bernoulli(horizontal, jnp.asarray(p_horizontal, float), (batch_size,)),
@@ -93,13 +112,13 @@ def _flip(x: Any, flag: Flag, axis: int, negated: slice | None) -> Any:
         return _mirror(x, axis, negated) if flag else x
     _check_flag(flag, x)
     per_sample = flag.reshape(flag.shape + (1,) * (x.ndim - flag.ndim))
-    if isinstance(x, np.ndarray) and not isinstance(flag, jax.core.Tracer):
+    if isinstance(x, np.ndarray) and not _is_traced(flag):
         return np.where(np.asarray(per_sample), _mirror(x, axis, negated), x)
-    return jnp.where(per_sample, _mirror(x, axis, negated), x)
+    return _jnp().where(per_sample, _mirror(x, axis, negated), x)
 
 
 def _mirror(x: Any, axis: int, negated: slice | None) -> Any:
-    numpy = np if isinstance(x, np.ndarray) else jnp
+    numpy = np if isinstance(x, np.ndarray) else _jnp()
     # A copy and not numpy's view: safetensors and others write the memory of what they are given.
     x = numpy.flip(x, axis).copy()
     if negated is None:
@@ -114,3 +133,17 @@ def _check_flag(flag: AnyArray, x: AnyArray) -> None:
         raise ArrayError(f"flip flag {flag!r}: expected a bool or an array of booleans")
     if flag.ndim > x.ndim - 3 or flag.shape != x.shape[: flag.ndim]:
         raise ArrayError(f"flip flags of shape {flag.shape} do not fit an array of shape {x.shape}")
+
+
+def _is_traced(flag: AnyArray) -> bool:
+    if isinstance(flag, np.ndarray):
+        return False
+    from jax.core import Tracer
+
+    return isinstance(flag, Tracer)
+
+
+def _jnp() -> Any:
+    import jax.numpy
+
+    return jax.numpy

@@ -19,11 +19,12 @@ from rich.table import Table
 from aura_jax import Codec
 from aura_jax.cli.options import DEFAULT_WEIGHTS, Weights
 from aura_jax.console import console, run
-from aura_jax.equivariance.photos import find_photos, read_squares
-from aura_jax.images.io import psnr, to_8_bit
+from aura_jax.equivariance.photos import read_squares
+from aura_jax.images.readers import find_images
+from aura_jax.images.transforms import to_uint8
 from aura_jax.latents.quantize import NUMPY_TYPES, restored, stored
 from aura_jax.latents.shard_io import writing
-from aura_jax.photo_latents import load_rgb
+from aura_jax.photo_latents import load_rgb, psnr
 
 SHARD, IMAGENET = 1000, 1_281_167  # latents
 
@@ -37,7 +38,7 @@ def main(
     size: Annotated[int, typer.Option(help="Side of their squares, in pixels.")] = 256,
 ) -> None:
     """Print a row for each type that `aura-jax cache` stores."""
-    pixels = np.stack([*read_squares(find_photos(photos), size).values()])
+    pixels = np.stack([*read_squares(find_images(photos), size).values()])
     codec = Codec(load_rgb(weights, dtype=jnp.float32))
     latents = np.asarray(codec.encode(pixels))
     table = Table("type", "ImageNet, GB", "relative L2", "PSNR, dB", "lost, dB", box=box.MARKDOWN)
@@ -66,7 +67,7 @@ def _shard_bytes(kept: np.ndarray) -> int:
 def _psnr(codec: Codec, latents: np.ndarray, pixels: np.ndarray) -> float:
     """Mean over the pictures, of 8-bit levels."""
     decoded = np.asarray(codec.decode(latents, as_uint8=True))
-    pairs = zip(decoded, to_8_bit(pixels), strict=True)
+    pairs = zip(decoded, to_uint8(pixels), strict=True)
     return float(np.mean([psnr(a, b) for a, b in pairs]))
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from aura_jax.config import LATENT_LIMIT
 from aura_jax.errors import AuraError
-from aura_jax.model.autoencoder import LATENT_LIMIT
 from benchmarks.cases import Case
 from benchmarks.flops import PARTS, Part
 from benchmarks.full_size_checkpoint import write_elsewhere

@@ -5,7 +5,7 @@ from typing import Literal
 
 from benchmarks.cases import Case
 
-type Mode = Literal["eager", "compile", "max-autotune", "default", "fast"]
+type Mode = Literal["eager", "compile", "max-autotune", "highest", "fast"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Variant:
 EAGER = Variant("torch eager", "eager", ours=False)
 COMPILED = Variant("torch.compile", "compile", ours=False)
 AUTOTUNED = Variant("torch.compile max-autotune", "max-autotune", ours=False)
-DEFAULT = Variant("aura-jax", "default", ours=True)
+DEFAULT = Variant("aura-jax", "highest", ours=True)
 FAST = Variant("aura-jax fast", "fast", ours=True)
 
 

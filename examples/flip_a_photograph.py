@@ -11,7 +11,8 @@ from pathlib import Path
 
 import aura_jax
 from aura_jax.images.grid import grid
-from aura_jax.images.io import read_photo, to_8_bit, write_photo
+from aura_jax.images.io import read_image, write_image
+from aura_jax.images.transforms import to_uint8
 from aura_jax.photo_latents import reconstructions
 
 ROOT = Path(__file__).parent.parent
@@ -32,11 +33,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     vae = aura_jax.load(arguments.weights)
-    photo = read_photo(arguments.photo)
-    row = [(arguments.photo.name, to_8_bit(photo))]
+    photo = read_image(arguments.photo)
+    row = [(arguments.photo.name, to_uint8(photo))]
     for name, version in reconstructions(vae, photo).items():
         row.append((f"{COLUMNS[name]}: {version.psnr:.1f} dB", version.picture))
-    write_photo(arguments.out, grid(f"weights: {arguments.weights}", [row]))
+    write_image(arguments.out, grid(f"weights: {arguments.weights}", [row]))
     print(f"wrote {arguments.out}")
 
 

@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 
 import aura_jax
-from aura_jax.images.io import crop_photo, read_photo
+from aura_jax.images.io import read_image
+from aura_jax.images.transforms import crop
 
 ROOT = Path(__file__).parent.parent
 STEPS, RATE, BATCH = 200, 0.03, 8
 
 vae = aura_jax.load(ROOT / "tests" / "data" / "small_bf16.pt")  # random weights: see tests/data
-photo = read_photo(ROOT / "examples" / "chelsea.jpg")
-images = jnp.stack([crop_photo(photo, 64, offset) for offset in range(0, 8 * BATCH, 8)])
+photo = read_image(ROOT / "examples" / "chelsea.jpg")
+images = jnp.stack([crop(photo, 64, offset) for offset in range(0, 8 * BATCH, 8)])
 latents = aura_jax.encode(vae, images)
 
 

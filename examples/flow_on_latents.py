@@ -26,7 +26,8 @@ from flax import nnx
 import aura_jax
 from aura_jax.cli.app import app
 from aura_jax.images.grid import grid
-from aura_jax.images.io import Pixels, Pixels8, read_photo, to_8_bit, write_photo
+from aura_jax.images.io import read_image, write_image
+from aura_jax.images.transforms import Pixels, Pixels8, to_uint8
 from aura_jax.latents import LatentSource, RandomFlip, denormalize, normalize
 
 KINDS = ("ball", "block", "cone")
@@ -53,7 +54,7 @@ def main() -> None:
     command("cache", "stats", latents)
     source = LatentSource(latents)
     model = train(source, args.steps)
-    write_photo(args.out / "samples.png", comparison(pictures, source, model))
+    write_image(args.out / "samples.png", comparison(pictures, source, model))
     print(f"wrote {args.out / 'samples.png'}")
 
 
@@ -63,7 +64,7 @@ def draw_pictures(folder: Path, count: int) -> None:
     for kind in KINDS:
         (folder / kind).mkdir(parents=True)
         for i in range(count):
-            write_photo(folder / kind / f"{i:04}.png", to_8_bit(draw(kind, rng)))
+            write_image(folder / kind / f"{i:04}.png", to_uint8(draw(kind, rng)))
 
 
 def draw(kind: str, rng: np.random.Generator) -> Pixels:
@@ -187,9 +188,9 @@ def comparison(pictures: Path, source: LatentSource, model: Velocity) -> Pixels8
     for number, name in enumerate(source.classes):
         z = denormalize(sample(model, number), source.statistics)
         samples = np.asarray(aura_jax.decode(vae, z.clip(-8, 8)))
-        drawn = [read_photo(path) for path in sorted((pictures / name).iterdir())[:SHOWN]]
+        drawn = [read_image(path) for path in sorted((pictures / name).iterdir())[:SHOWN]]
         both = {f"{name}: pictures": drawn, f"{name}: samples": [*samples]}
-        rows.append([(label, to_8_bit(np.hstack(row))) for label, row in both.items()])
+        rows.append([(label, to_uint8(np.hstack(row))) for label, row in both.items()])
     return grid("Pictures are lit from the left; latents are flipped while training", rows)
 
 

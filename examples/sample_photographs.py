@@ -16,7 +16,7 @@ import sklearn
 from dm_pix import random_brightness, random_contrast, random_hue, random_saturation
 from PIL import Image, ImageDraw
 
-from aura_jax.images.io import Pixels8
+from aura_jax.images.transforms import Pixels8
 
 SKIMAGE = Path(skimage.__file__).parent / "data"
 SKLEARN = Path(sklearn.__file__).parent / "datasets" / "images"

@@ -13,7 +13,8 @@ from PIL import Image
 
 import aura_jax
 from aura_jax import AuraEquiVAE
-from aura_jax.images.io import read_photo, square_photo
+from aura_jax.images.io import read_image
+from aura_jax.images.transforms import square_pixels
 from aura_jax.latents import LatentSource, from_bytes
 from aura_jax.latents.examples import find_slices
 from aura_jax.latents.quantize import NUMPY_TYPES
@@ -36,7 +37,7 @@ __all__ = ["made", "photos", "weights"]  # fixtures
 
 def encoded(vae: AuraEquiVAE, path: Path) -> np.ndarray:
     """The latent of a picture's square, without any of the cache's code."""
-    pixels = square_photo(read_photo(path), SIZE)
+    pixels = square_pixels(read_image(path), SIZE)
     return np.asarray(aura_jax.encode(vae, pixels[None]))[0]
 
 

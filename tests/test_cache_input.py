@@ -11,7 +11,7 @@ from PIL import Image
 import aura_jax
 from aura_jax import AuraError
 from aura_jax.errors import CacheError
-from aura_jax.images.readers import Photo
+from aura_jax.images.readers import ImageFile
 from aura_jax.latents import LatentSource
 from tests.cache_folder import (
     SIZE,
@@ -77,14 +77,14 @@ def test_a_disk_that_fails_is_no_bad_picture(
     tmp_path: Path, photos: Path, made: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What cannot be read now may be there later: the work stops, and goes on."""
-    read = Photo.read
+    read = ImageFile.read
 
-    def failing(photo: Photo) -> bytes:
+    def failing(photo: ImageFile) -> bytes:
         if photo.path.name == "005.png":
             raise OSError(5, "Input/output error", str(photo))
         return read(photo)
 
-    monkeypatch.setattr(Photo, "read", failing)
+    monkeypatch.setattr(ImageFile, "read", failing)
     with pytest.raises(CacheError, match=r"005\.png: cannot be read now \(Input/output error\)"):
         cache(photos, tmp_path / "out", *options(weights))
     monkeypatch.undo()

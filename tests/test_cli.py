@@ -15,7 +15,8 @@ from PIL import Image
 import aura_jax
 from aura_jax import AuraConfig, AuraEquiVAE, AuraError
 from aura_jax.cli import app as cli
-from aura_jax.images.io import read_photo, to_8_bit
+from aura_jax.images.io import read_image
+from aura_jax.images.transforms import to_uint8
 from aura_jax.photo_latents import Latent, read_latents, write_latents
 from tests.commands import invoke
 from tests.conftest import GOLDEN_CONFIG, GOLDEN_WEIGHTS, ROOT
@@ -47,12 +48,12 @@ def test_encode_flip_decode(photo: Path, tmp_path: Path):
         picture = np.asarray(image)
 
     vae = aura_jax.load(GOLDEN_WEIGHTS)
-    padded = np.pad(read_photo(photo), ((0, 2), (0, 3), (0, 0)), mode="edge")
+    padded = np.pad(read_image(photo), ((0, 2), (0, 3), (0, 0)), mode="edge")
     latent = aura_jax.flip_latents(
         aura_jax.encode(vae, padded[None]), horizontal=True, vertical=True
     )
     decoded = np.asarray(aura_jax.decode(vae, latent)[0])
-    np.testing.assert_array_equal(picture, to_8_bit(decoded[2:, 3:]))  # where the padding went
+    np.testing.assert_array_equal(picture, to_uint8(decoded[2:, 3:]))  # where the padding went
 
 
 def test_flipping_twice_gives_the_file_back(photo: Path, tmp_path: Path):
@@ -84,7 +85,7 @@ def test_size_and_crop(photo: Path, tmp_path: Path):
     command("encode", photo, "--out", z, *WEIGHTS, "--size", "16", "--crop", "8")
     latents, config = read_latents(z)
     vae = aura_jax.load(GOLDEN_WEIGHTS)
-    expected = aura_jax.encode(vae, read_photo(photo)[None, 8:24, 8:24])[0]
+    expected = aura_jax.encode(vae, read_image(photo)[None, 8:24, 8:24])[0]
     np.testing.assert_array_equal(latents["corner"].values, expected)
     assert latents["corner"].box == (0, 0, 16, 16)
     assert config == vae.config

@@ -10,8 +10,8 @@ from flax import nnx
 
 import aura_jax
 from aura_jax import ArrayError, AuraEquiVAE, AuraError, Codec
-from aura_jax.images.io import to_8_bit
-from aura_jax.model.autoencoder import LATENT_LIMIT
+from aura_jax.config import LATENT_LIMIT
+from aura_jax.images.transforms import to_uint8
 from aura_jax.runtime import program, rewrite
 from aura_jax.runtime.rewrite import Precision
 from benchmarks.parity import OUTPUTS
@@ -20,7 +20,7 @@ from convert.tolerances import BF16_AGAINST_TORCH, FP32_FAST, FP32_PARITY
 from tests.conftest import Golden
 
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (3, 16, 24, 3)).astype(np.float32)
-LEVELS = to_8_bit(IMAGES)
+LEVELS = to_uint8(IMAGES)
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def run(codec: Codec, golden: Golden, output: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize(("precision", "limit"), [("default", FP32_PARITY), ("fast", FP32_FAST)])
+@pytest.mark.parametrize(("precision", "limit"), [("highest", FP32_PARITY), ("fast", FP32_FAST)])
 def test_fp32_matches_float64(
     golden_vae: AuraEquiVAE,
     golden: Golden,
@@ -98,7 +98,7 @@ def test_8_bit_images(codec: Codec) -> None:
     np.testing.assert_allclose(z, exact, atol=1e-5)
     pictures = codec.decode(z, as_uint8=True)
     assert pictures.dtype == np.uint8
-    np.testing.assert_array_equal(pictures, to_8_bit(np.asarray(codec.decode(z))))
+    np.testing.assert_array_equal(pictures, to_uint8(np.asarray(codec.decode(z))))
 
 
 def test_smaller_batches_are_padded_to_those_warmed_up(

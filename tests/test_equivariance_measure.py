@@ -25,7 +25,8 @@ from aura_jax.equivariance import (
     noise_curves,
     recovered_rule,
 )
-from aura_jax.images.io import Pixels, read_photo, square_photo
+from aura_jax.images.io import read_image
+from aura_jax.images.transforms import Pixels, square_pixels
 from convert.tolerances import EQUIVARIANCE, NOT_EQUIVARIANT
 from tests.conftest import GOLDEN_WEIGHTS, ROOT
 from tests.mirrored import with_mirrored_decoder
@@ -42,7 +43,7 @@ AXES = {"h": (1,), "v": (0,), "hv": (0, 1)}  # of [H, W, C]
 
 @pytest.fixture(scope="module")
 def pixels() -> Pixels:
-    return square_photo(read_photo(ROOT / "examples" / "chelsea.jpg"), SIDE)
+    return square_pixels(read_image(ROOT / "examples" / "chelsea.jpg"), SIDE)
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,8 @@ from aura_jax.equivariance import (
     report,
 )
 from aura_jax.equivariance.figure import draw
-from aura_jax.images.io import Pixels, read_photo, square_photo
+from aura_jax.images.io import read_image
+from aura_jax.images.transforms import Pixels, square_pixels
 from tests.commands import invoke
 from tests.conftest import GOLDEN_WEIGHTS, ROOT
 
@@ -48,7 +49,7 @@ app.command()(equivariance)
 
 @pytest.fixture(scope="module")
 def pixels() -> Pixels:
-    return square_photo(read_photo(ROOT / "examples" / "chelsea.jpg"), SIDE)
+    return square_pixels(read_image(ROOT / "examples" / "chelsea.jpg"), SIDE)
 
 
 def test_a_report_averages_and_is_strict_json():

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from aura_jax import AuraError
-from aura_jax.files import check_folder, check_free, replacing, visible_files
+from aura_jax.files import check_folder, check_free, replacing
+from aura_jax.images.readers import visible_files
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
@@ -66,8 +67,8 @@ def test_paths_that_cannot_be_written(tmp_path: Path):
     with pytest.raises(AuraError, match="exists already"):
         check_free(tmp_path / "file", overwrite=False)
     check_free(tmp_path / "file", overwrite=True)
-    with pytest.raises(AuraError, match="is a file, give a folder"):
+    with pytest.raises(AuraError, match="is a file; give a folder"):
         check_folder(tmp_path / "file")
-    with pytest.raises(AuraError, match="file: is a file, give a folder"):
+    with pytest.raises(AuraError, match="file: is a file; give a folder"):
         check_folder(tmp_path / "file" / "new")
     check_folder(tmp_path / "new" / "in new")

@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 import aura_jax
-from aura_jax.images.io import psnr, read_photo, to_8_bit
+from aura_jax.images.io import read_image
+from aura_jax.images.transforms import to_uint8
 from aura_jax.latents import LatentSource, normalize
+from aura_jax.photo_latents import psnr
 from aura_jax.symmetry import flip_images, flip_latents
 from tests.conftest import ROOT
 
@@ -53,7 +55,7 @@ def test_its_cache_flips_as_its_pictures_do(result: tuple[Path, str], source: La
     """Beside flips without signs, which must be far worse."""
     assert source.classes == KINDS
     assert len(source) == len(KINDS) * PICTURES
-    pictures = np.stack([read_photo(picture_of(result[0], sample)) for sample in source])
+    pictures = np.stack([read_image(picture_of(result[0], sample)) for sample in source])
     latents = np.stack([sample["latent"] for sample in source])
     vae, mirrored = aura_jax.load("small"), flip_images(pictures, horizontal=True)
     signed = aura_jax.decode(vae, flip_latents(latents, horizontal=True))
@@ -87,4 +89,4 @@ def picture_of(out: Path, sample: dict[str, object]) -> Path:
 
 def decibels(a: jax.Array, b: np.ndarray) -> float:
     """PSNR of batches of images, one below the other."""
-    return psnr(*(to_8_bit(np.asarray(batch).reshape(-1, 64, 3)) for batch in (a, b)))
+    return psnr(*(to_uint8(np.asarray(batch).reshape(-1, 64, 3)) for batch in (a, b)))

@@ -9,7 +9,9 @@ from PIL import Image, PngImagePlugin
 
 from aura_jax import ImageError
 from aura_jax.images.grid import CELL, LABEL, MARGIN, grid
-from aura_jax.images.io import crop_photo, pad_photo, psnr, read_photo, to_8_bit, write_photo
+from aura_jax.images.io import read_image, write_image
+from aura_jax.images.transforms import crop, pad, to_uint8
+from aura_jax.photo_latents import psnr
 
 RGB = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
 
@@ -20,44 +22,44 @@ def saved(path: Path, image: Image.Image, **options: Any) -> Path:
 
 
 def test_8_bits_come_back_exactly(tmp_path: Path):
-    pixels = read_photo(saved(tmp_path / "rgb.png", Image.fromarray(RGB)))
+    pixels = read_image(saved(tmp_path / "rgb.png", Image.fromarray(RGB)))
     assert pixels.dtype == np.float32
     np.testing.assert_allclose(pixels, (RGB / 255 - 0.5) / 0.5, atol=1e-6)
-    np.testing.assert_array_equal(to_8_bit(pixels), RGB)
+    np.testing.assert_array_equal(to_uint8(pixels), RGB)
 
 
 def test_rounding_is_to_the_nearest_level_and_clamped():
     levels = np.array([[[-1.5, -1, 1.5], [127.4 / 127.5 - 1, 127.6 / 127.5 - 1, 0.9999]]])
-    np.testing.assert_array_equal(to_8_bit(levels), [[[0, 0, 255], [127, 128, 255]]])
+    np.testing.assert_array_equal(to_uint8(levels), [[[0, 0, 255], [127, 128, 255]]])
 
 
 def test_every_mode_becomes_rgb(tmp_path: Path):
     image = Image.fromarray(RGB)
     for mode in ("L", "P", "1", "CMYK", "RGBA", "LA", "YCbCr"):
         path = saved(tmp_path / f"{mode}.tiff", image.convert(mode))
-        assert read_photo(path).shape == (9, 14, 3), mode
-    gray = read_photo(tmp_path / "L.tiff")
+        assert read_image(path).shape == (9, 14, 3), mode
+    gray = read_image(tmp_path / "L.tiff")
     np.testing.assert_array_equal(gray[..., 0], gray[..., 2])
-    np.testing.assert_array_equal(to_8_bit(gray)[..., 1], np.asarray(image.convert("L")))
+    np.testing.assert_array_equal(to_uint8(gray)[..., 1], np.asarray(image.convert("L")))
 
 
 def test_16_bits_keep_their_depth(tmp_path: Path):
     values = np.array([[0, 1, 256, 65535]], np.uint16).repeat(2, axis=0)
     for name in ("deep.png", "deep.tiff"):
-        pixels = read_photo(saved(tmp_path / name, Image.fromarray(values)))
+        pixels = read_image(saved(tmp_path / name, Image.fromarray(values)))
         np.testing.assert_allclose(pixels[0, :, 1], values[0] / 32767.5 - 1, atol=1e-6)
 
 
 def test_transparency_is_laid_on_white(tmp_path: Path):
     rgba = np.dstack([RGB, np.full((9, 14), 255, np.uint8)])
     rgba[0, 0, 3], rgba[0, 1] = 0, (0, 0, 0, 127)
-    pixels = to_8_bit(read_photo(saved(tmp_path / "a.png", Image.fromarray(rgba))))
+    pixels = to_uint8(read_image(saved(tmp_path / "a.png", Image.fromarray(rgba))))
     np.testing.assert_array_equal(pixels[0, 0], [255] * 3)
     np.testing.assert_array_equal(pixels[0, 1], [128] * 3)
     np.testing.assert_array_equal(pixels[1:], RGB[1:])
     palette = Image.fromarray(np.zeros((8, 8), np.uint8), "P")
     palette.putpalette([9, 9, 9])
-    pixels = read_photo(saved(tmp_path / "p.png", palette, transparency=0))
+    pixels = read_image(saved(tmp_path / "p.png", palette, transparency=0))
     np.testing.assert_array_equal(pixels, np.ones((8, 8, 3)))
 
 
@@ -68,7 +70,7 @@ def test_odd_exif_does_not_cost_the_photograph(tmp_path: Path):
     data = exif.tobytes().replace(b"\x01\x0f\x00\x02", b"\x01\x0f\x00\x05")
     data = data.replace(b"\x0f\x01\x02\x00", b"\x0f\x01\x05\x00")
     path = saved(tmp_path / "odd.png", Image.fromarray(RGB[::-1, ::-1]), exif=data + bytes(64))
-    np.testing.assert_array_equal(to_8_bit(read_photo(path)), RGB)
+    np.testing.assert_array_equal(to_uint8(read_image(path)), RGB)
 
 
 def test_32_bits_are_refused_where_16_do_not_hold_them(tmp_path: Path):
@@ -76,10 +78,10 @@ def test_32_bits_are_refused_where_16_do_not_hold_them(tmp_path: Path):
         values = np.full((8, 8), level, np.int32)
         path = saved(tmp_path / "deep.tiff", Image.fromarray(values))
         if fits:
-            assert read_photo(path).max() == 1
+            assert read_image(path).max() == 1
         else:
             with pytest.raises(ImageError, match="32-bit values"):
-                read_photo(path)
+                read_image(path)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -99,32 +101,32 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int):
     exif[0x0112] = orientation
     turned = upright if stored is None else upright.transpose(stored)
     path = saved(tmp_path / "turned.png", turned, exif=exif)
-    np.testing.assert_array_equal(to_8_bit(read_photo(path)), RGB)
+    np.testing.assert_array_equal(to_uint8(read_image(path)), RGB)
 
 
 def test_the_first_frame_of_an_animation(tmp_path: Path):
     frames = [Image.fromarray(np.full((8, 8, 3), level, np.uint8)) for level in (10, 200)]
     path = saved(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:])
-    assert to_8_bit(read_photo(path)).max() == 10
+    assert to_uint8(read_image(path)).max() == 10
 
 
 def test_crops_are_the_model_cards():
     pixels = to_float(RGB)
     box = Image.fromarray(RGB).crop((2, 2, 2 + 5, 2 + 5))
-    np.testing.assert_array_equal(to_8_bit(crop_photo(pixels, 5, 2)), np.asarray(box))
-    np.testing.assert_array_equal(crop_photo(pixels, 5), pixels[2:7, 4:9])
+    np.testing.assert_array_equal(to_uint8(crop(pixels, 5, 2)), np.asarray(box))
+    np.testing.assert_array_equal(crop(pixels, 5), pixels[2:7, 4:9])
     for size, offset in ((10, None), (5, 5), (9, 6), (0, 0)):
         with pytest.raises(ImageError, match=rf"crop of {size} x {size} .* in 14 x 9"):
-            crop_photo(pixels, size, offset)
+            crop(pixels, size, offset)
 
 
 def test_padding_repeats_the_far_edges():
-    padded = pad_photo(to_float(RGB), 8)
+    padded = pad(to_float(RGB), 8)
     assert padded.shape == (16, 16, 3)
     np.testing.assert_array_equal(padded[:9, :14], to_float(RGB))
     np.testing.assert_array_equal(padded[9:], padded[8:9].repeat(7, axis=0))
-    with pytest.raises(ImageError, match="a picture of 14 x 7: each side needs 8 pixels"):
-        pad_photo(to_float(RGB)[:7], 8)
+    with pytest.raises(ImageError, match="an image of 14 x 7: each side needs 8 pixels"):
+        pad(to_float(RGB)[:7], 8)
 
 
 def test_psnr_is_the_formula():
@@ -177,7 +179,7 @@ def broken_files(folder: Path) -> dict[str, Path]:
 def test_what_is_no_picture_is_named(tmp_path: Path):
     for name, path in broken_files(tmp_path).items():
         with pytest.raises(ImageError) as error:
-            read_photo(path)
+            read_image(path)
         assert str(error.value).startswith(f"{path}: "), name
         assert "\n" not in str(error.value)
 
@@ -188,8 +190,8 @@ def test_whatever_a_decoder_raises_is_our_error(tmp_path: Path, monkeypatch: pyt
 
     path = saved(tmp_path / "whole.png", Image.fromarray(RGB))
     monkeypatch.setattr("aura_jax.images.io._upright", decode)
-    with pytest.raises(ImageError, match=r"whole\.png: cannot be read as a picture: decoding of"):
-        read_photo(path)
+    with pytest.raises(ImageError, match=r"whole\.png: cannot be read as an image: decoding of"):
+        read_image(path)
 
 
 def test_a_decompression_bomb_is_refused_unopened(tmp_path: Path):
@@ -198,21 +200,21 @@ def test_a_decompression_bomb_is_refused_unopened(tmp_path: Path):
         path = saved(tmp_path / "bomb.png", Image.new("1", (side, side)), pnginfo=info)
         assert path.stat().st_size < 100_000
         with pytest.raises(ImageError, match="refused as a decompression bomb"):
-            read_photo(path)
+            read_image(path)
 
 
 def test_pictures_are_written_whole(tmp_path: Path):
     for ending in (".png", ".PNG", ".webp", ".jpg"):
         path = tmp_path / f"picture{ending}"
-        write_photo(path, RGB)
+        write_image(path, RGB)
         with Image.open(path) as image:
             assert image.size == (14, 9)
-    np.testing.assert_array_equal(to_8_bit(read_photo(tmp_path / "picture.png")), RGB)
+    np.testing.assert_array_equal(to_uint8(read_image(tmp_path / "picture.png")), RGB)
 
 
 def test_a_picture_too_large_for_its_format(tmp_path: Path):
     with pytest.raises(ImageError, match=r"wide\.webp: cannot be written"):
-        write_photo(tmp_path / "wide.webp", np.zeros((1, 20_000, 3), np.uint8))
+        write_image(tmp_path / "wide.webp", np.zeros((1, 20_000, 3), np.uint8))
     assert list(tmp_path.iterdir()) == []
 
 

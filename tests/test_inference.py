@@ -56,9 +56,12 @@ def test_inside_another_jit_with_gradients(golden_vae: AuraEquiVAE):
         (IMAGES.transpose(0, 3, 1, 2), r"\(2, 3, 16, 24\) .* 3 channels .* looks like NCHW"),
         (IMAGES[0], r"\(16, 24, 3\) .*: expected \[batch, height, width, 3\]"),
         (IMAGES[..., :2], r"\(2, 16, 24, 2\) .*: expected 3 channels on the last axis"),
-        (IMAGES.astype(np.uint8), "uint8: expected floats; for 8-bit images, x / 127.5 - 1"),
-        (IMAGES[:, :7], r"\(2, 7, 24, 3\) .* sides of at least 8"),
-        (IMAGES[:0], r"\(0, 16, 24, 3\) .* an image or more"),
+        (
+            IMAGES.astype(np.uint8),
+            "uint8: expected bfloat16 .*; convert 8-bit levels with x / 127.5 - 1",
+        ),
+        (IMAGES[:, :7], r"\(2, 7, 24, 3\) .* sides of 8 or more"),
+        (IMAGES[:0], r"\(0, 16, 24, 3\) .* expected one image or more"),
         (IMAGES + 255, r"range over \[255, 255\]: expected about \[-1, 1\]"),
         (IMAGES - 3, r"range over \[-3, -3\]"),
         (IMAGES + np.nan, r"range over \[nan, nan\]"),
@@ -75,7 +78,7 @@ def test_images_that_are_refused(golden_vae: AuraEquiVAE, images, message: str, 
     [
         (np.zeros((1, 16, 4, 4), np.float32), "16 channels on the last axis; this looks like NCHW"),
         (np.zeros((4, 4, 16), np.float32), r"expected \[batch, height, width, 16\]"),
-        (np.zeros((1, 4, 4, 16), np.int8), "int8: expected floats"),
+        (np.zeros((1, 4, 4, 16), np.int8), "int8: expected bfloat16 or"),
     ],
 )
 def test_latents_that_are_refused(golden_vae: AuraEquiVAE, latents, message: str):

@@ -9,9 +9,8 @@ import pytest
 
 import aura_jax
 from aura_jax import AuraEquiVAE
-from aura_jax.config import HEAD_DIM
+from aura_jax.config import HEAD_DIM, LATENT_LIMIT
 from aura_jax.model import layers
-from aura_jax.model.autoencoder import LATENT_LIMIT
 from benchmarks.parity import OUTPUTS
 from convert.parity import flax_outputs, relative_error
 from convert.tolerances import (

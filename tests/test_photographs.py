@@ -5,7 +5,7 @@ import pytest
 
 import aura_jax
 from aura_jax import AuraEquiVAE
-from aura_jax.images.io import to_8_bit
+from aura_jax.images.transforms import to_uint8
 from aura_jax.photo_latents import encode_photo, reconstructions
 
 PIXELS = np.random.default_rng(0).uniform(-1, 1, (21, 30, 3)).astype(np.float32)
@@ -25,10 +25,10 @@ def test_reconstructions_are_decoded_from_flipped_latents(golden_vae: AuraEquiVA
     padded = np.pad(PIXELS, ((0, 3), (0, 2), (0, 0)), mode="edge")
     z = aura_jax.encode(golden_vae, padded[None])
     z = aura_jax.flip_latents(z, horizontal=horizontal, vertical=vertical)
-    decoded = to_8_bit(np.asarray(aura_jax.decode(golden_vae, z)[0]))
+    decoded = to_uint8(np.asarray(aura_jax.decode(golden_vae, z)[0]))
     expected = decoded[3 if vertical else 0 :, 2 if horizontal else 0 :][:21, :30]
     flip = (slice(None, None, -1 if vertical else 1), slice(None, None, -1 if horizontal else 1))
-    squares = (expected.astype(float) - to_8_bit(PIXELS)[flip]) ** 2
+    squares = (expected.astype(float) - to_uint8(PIXELS)[flip]) ** 2
 
     version = reconstructions(golden_vae, PIXELS)[name]
     np.testing.assert_array_equal(version.picture, expected)

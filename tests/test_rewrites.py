@@ -109,7 +109,7 @@ def test_fast_is_winograd_for_wide_float32_alone(
     downsample = model.encoder.down[0].downsample
     assert downsample is not None
     assert isinstance(downsample.conv, nnx.Conv)  # of stride 2
-    for other in (rewritten(tiny_vae, BF16, "fast"), rewritten(tiny_vae, F32, "default")):
+    for other in (rewritten(tiny_vae, BF16, "fast"), rewritten(tiny_vae, F32, "highest")):
         assert isinstance(other.decoder.mid.block_1.conv1, nnx.Conv)
 
 

@@ -10,7 +10,9 @@ import pytest
 import aura_jax
 from aura_jax import AuraEquiVAE
 from aura_jax.equivariance import FLIPS, SIGMAS, Measures, measure
-from aura_jax.images.io import psnr, read_photo, square_photo, to_8_bit
+from aura_jax.images.io import read_image
+from aura_jax.images.transforms import square_pixels, to_uint8
+from aura_jax.photo_latents import psnr
 from examples.sample_photographs import HELD_OUT, TRAIN
 
 SIDE = 256
@@ -23,7 +25,7 @@ def small() -> AuraEquiVAE:
 
 @pytest.fixture(scope="module")
 def measures(small: AuraEquiVAE) -> list[Measures]:
-    squares = [square_photo(read_photo(path), SIDE) for path in HELD_OUT]
+    squares = [square_pixels(read_image(path), SIDE) for path in HELD_OUT]
     return [measure(small, pixels, jax.random.key(0)) for pixels in squares]
 
 
@@ -69,8 +71,8 @@ def test_other_sizes_are_at_most_a_decibel_worse(
 
 def quality(vae: AuraEquiVAE, path: Path, side: int) -> float:
     """PSNR at another size; below 256 of the same pixels, cut up, since fewer would show more."""
-    pixels = square_photo(read_photo(path), max(side, SIDE))
+    pixels = square_pixels(read_image(path), max(side, SIDE))
     count = len(pixels) // side
     pieces = pixels.reshape(count, side, count, side, 3).swapaxes(1, 2).reshape(-1, side, side, 3)
     decoded = np.asarray(aura_jax.decode(vae, aura_jax.encode(vae, pieces)))
-    return psnr(to_8_bit(np.vstack([*decoded])), to_8_bit(np.vstack([*pieces])))
+    return psnr(to_uint8(np.vstack([*decoded])), to_uint8(np.vstack([*pieces])))

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from aura_jax.errors import ImageError, TrainingError
-from aura_jax.images.readers import Photo, find_photos
+from aura_jax.images.readers import ImageFile, find_images
 from aura_jax.training.config import Crops
 from aura_jax.training.data import Batch, Skipped, batches, fetch
 from tests.photo_folder import write_photos
@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def stream(folder: Path, skipped: Path, *, seed: int = 0, crops: tuple[Crops, ...] = CROPS, **kw):
-    photos = find_photos(folder)
+    photos = find_images([folder])
     return batches(photos, crops, seed=seed, skipped=Skipped(skipped, len(photos)), **kw)
 
 
@@ -101,14 +101,14 @@ def test_tars_and_folders_below(folder: Path, tmp_path: Path) -> None:
         for path in sorted((folder / "below").iterdir()):
             file.add(path, f"a/{path.name}")
         file.add(folder / "notes.txt", "a/000.txt")
-    photos = find_photos(folder)
+    photos = find_images([folder])
     assert len(photos) == 12 + 2 + 2
     members = [photo for photo in photos if photo.member]
     assert [str(photo) for photo in members] == [f"{tar}:a/000.png", f"{tar}:a/001.png"]
     for photo in members:
-        twin = Photo(folder / "below" / Path(str(photo.member)).name)
+        twin = ImageFile(folder / "below" / Path(str(photo.member)).name)
         assert photo.read() == twin.read()
-    assert find_photos(tar) == members
+    assert find_images([tar]) == members
 
 
 def test_decoding_processes_change_nothing(folder: Path, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_broken_and_small_pictures_are_left_out_and_named(folder: Path, tmp_path
     (folder / "broken.png").write_bytes((folder / "000.png").read_bytes()[:60])
     Image.new("RGB", (8, 90)).save(folder / "small.png")
     skipped = Skipped(tmp_path / "skipped", 32)
-    data = batches(find_photos(folder), (Crops(16, 4),), seed=0, skipped=skipped)
+    data = batches(find_images([folder]), (Crops(16, 4),), seed=0, skipped=skipped)
     names = {name for _ in range(20) for name in next(data).names}
     assert len(names) == 30
     reasons = skipped.read()
@@ -152,11 +152,11 @@ def test_fewer_pictures_than_a_batch(folder: Path, tmp_path: Path) -> None:
 
 
 def test_no_pictures(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="no such folder or tar"):
-        find_photos(tmp_path / "missing")
+    with pytest.raises(ImageError, match="no such file or folder"):
+        find_images([tmp_path / "missing"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="no pictures found"):
-        find_photos(tmp_path / "empty")
+        find_images([tmp_path / "empty"])
     (tmp_path / "bad.tar").write_bytes(b"this is no tar" * 99)
     with pytest.raises(ImageError, match=r"bad\.tar: not a tar that can be read"):
-        find_photos(tmp_path / "bad.tar")
+        find_images([tmp_path / "bad.tar"])

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -20,6 +19,7 @@ from aura_jax.checkpoint.tensors import (
 )
 from aura_jax.checkpoint.validation import blueprint, checked_config, dotted, parameters, raise_all
 from aura_jax.config import AuraConfig
+from aura_jax.dtypes import as_dtype, default_compute_dtype
 from aura_jax.errors import AuraError
 from aura_jax.files import replacing
 from aura_jax.model.autoencoder import AuraEquiVAE
@@ -62,8 +62,8 @@ def build(
     param_dtype: DTypeLike | None = None,
 ) -> AuraEquiVAE:
     """The model of an opened checkpoint; arguments and errors as for `load`."""
-    cast = None if param_dtype is None else checked_dtype(param_dtype)
-    compute = _default_dtype() if dtype is None else checked_dtype(dtype)
+    cast = None if param_dtype is None else as_dtype(param_dtype, name="param_dtype")
+    compute = default_compute_dtype() if dtype is None else as_dtype(dtype)
     config, problems = checked_config(stored, config)
     tensors, allowed = unwrapped(stored), [*FLOAT_TYPES, *([] if cast is None else ["F64"])]
     problems += _odd_types(tensors, allowed)
@@ -105,25 +105,6 @@ def save(vae: AuraEquiVAE, path: str | Path, *, layout: Layout = "flax") -> None
     # One entry only: safetensors orders several at random, and equal models should be equal files.
     with replacing(path) as temporary:
         save_file(arrays, temporary, {"config": vae.config.to_json()})
-
-
-def checked_dtype(dtype: DTypeLike) -> np.dtype:
-    """One of the three types that a model can be stored and computed in.
-
-    Raises:
-        AuraError: if it is another.
-    """
-    try:
-        known = jnp.dtype(dtype)
-    except TypeError:
-        known = None
-    if known is None or known not in FLOAT_TYPES.values():
-        raise AuraError(f"dtype {dtype!r}: expected bfloat16, float16 or float32")
-    return known
-
-
-def _default_dtype() -> np.dtype:
-    return jnp.dtype(jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
 
 
 def _common_type(tensors: Mapping[str, StoredTensor]) -> np.dtype:

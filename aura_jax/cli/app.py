@@ -21,16 +21,10 @@ from aura_jax.cli.train import train
 from aura_jax.console import progress, readable_bytes, run, say
 from aura_jax.errors import AuraError, ImageError
 from aura_jax.files import check_folder, check_free
+from aura_jax.images import transforms
 from aura_jax.images.grid import grid
-from aura_jax.images.io import (
-    PICTURE_ENDINGS,
-    Pixels,
-    crop_photo,
-    is_picture_name,
-    read_photo,
-    to_8_bit,
-    write_photo,
-)
+from aura_jax.images.io import WRITABLE_ENDINGS, is_image_name, read_image, write_image
+from aura_jax.images.transforms import Pixels, to_uint8
 from aura_jax.photo_latents import (
     decode_photo,
     encode_photo,
@@ -83,7 +77,7 @@ def reconstruct(
     vae = load_rgb(weights)
     rows, results = [], []
     for path, pixels, versions in _each(photos, size, crop, partial(reconstructions, vae)):
-        row = [(f"{path.name}, {pixels.shape[1]} x {pixels.shape[0]}", to_8_bit(pixels))]
+        row = [(f"{path.name}, {pixels.shape[1]} x {pixels.shape[0]}", to_uint8(pixels))]
         row += [(f"{LABELS[k]}, {v.psnr:.2f} dB", v.picture) for k, v in versions.items()]
         rows.append(row)
         results.append(
@@ -93,7 +87,7 @@ def reconstruct(
                 "psnr_db": {name: _decibels(version.psnr) for name, version in versions.items()},
             }
         )
-    write_photo(out, grid(f"weights: {weights}", rows))
+    write_image(out, grid(f"weights: {weights}", rows))
     lines = [f"{row[0][0]}: {'; '.join(label for label, _ in row[1:])}" for row in rows]
     _report(results, [*lines, f"wrote {out}"], as_json=as_json)
 
@@ -144,7 +138,7 @@ def decode(
         for name in bar.track(stored, description="decode"):
             picture = decode_photo(vae, stored[name])
             targets[name].parent.mkdir(parents=True, exist_ok=True)
-            write_photo(targets[name], picture)
+            write_image(targets[name], picture)
             height, width = picture.shape[:2]
             results.append({"picture": str(targets[name]), "size": [width, height]})
     _report(results, [f"wrote {r['picture']}" for r in results], as_json=as_json)
@@ -164,7 +158,7 @@ def flip(
     check_free(out, overwrite=overwrite)
     stored, config = read_latents(latents)
     flipped = {
-        name: z.flipped(horizontal=horizontal, vertical=vertical, scale=config.downsampling)
+        name: z.flipped({"horizontal": horizontal, "vertical": vertical}, config.downsampling)
         for name, z in stored.items()
     }
     write_latents(out, flipped, config)
@@ -191,9 +185,9 @@ def _each[Result](
         raise AuraError("--crop says where a square lies; give its --size too")
     with progress() as bar:
         for path in bar.track(photos, description="photographs"):
-            pixels = read_photo(path)
+            pixels = read_image(path)
             try:
-                pixels = pixels if size is None else crop_photo(pixels, size, crop)
+                pixels = pixels if size is None else transforms.crop(pixels, size, crop)
                 yield path, pixels, process(pixels)
             except ImageError as error:
                 raise ImageError(f"{path}: {error}") from None
@@ -215,7 +209,7 @@ def _check_names(photos: list[Path]) -> None:
 
 def _targets(names: list[str], out: Path, *, overwrite: bool) -> dict[str, Path]:
     """Where each picture goes: `out` itself if it is a picture's name, else into the folder."""
-    if is_picture_name(out) and not out.is_dir():
+    if is_image_name(out) and not out.is_dir():
         if len(names) != 1:
             raise AuraError(f"{out}: one picture for {len(names)} latents; name a folder")
         _check_picture(out, overwrite=overwrite)
@@ -231,8 +225,8 @@ def _targets(names: list[str], out: Path, *, overwrite: bool) -> dict[str, Path]
 
 
 def _check_picture(out: Path, *, overwrite: bool) -> None:
-    if out.suffix.lower() not in PICTURE_ENDINGS:
-        raise AuraError(f"{out}: expected a name that ends in {', '.join(PICTURE_ENDINGS)}")
+    if out.suffix.lower() not in WRITABLE_ENDINGS:
+        raise AuraError(f"{out}: expected a name that ends in {', '.join(WRITABLE_ENDINGS)}")
     check_free(out, overwrite=overwrite)
 
 

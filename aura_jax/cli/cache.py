@@ -11,8 +11,9 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from aura_jax.cli.options import DEFAULT_WEIGHTS, Json, Weights
-from aura_jax.console import console, needs, progress, readable_bytes, say
+from aura_jax.console import console, progress, readable_bytes, say
 from aura_jax.errors import CacheError
+from aura_jax.extras import needs
 from aura_jax.latents.manifest import Manifest
 from aura_jax.latents.spec import ComputeType, EngineName, Format, NumberType
 

@@ -9,15 +9,17 @@ import jax.numpy as jnp
 import typer
 
 from aura_jax.cli.options import DEFAULT_WEIGHTS, Json, Overwrite, Weights
-from aura_jax.console import console, needs, progress, say
+from aura_jax.console import console, progress, say
 from aura_jax.equivariance.measure import Measures, measure
 from aura_jax.equivariance.metrics import BORDER
-from aura_jax.equivariance.photos import find_photos, read_squares
+from aura_jax.equivariance.photos import read_squares
 from aura_jax.equivariance.report import Report, report
 from aura_jax.equivariance.tables import lines, tables
 from aura_jax.errors import AuraError
+from aura_jax.extras import needs
 from aura_jax.files import check_folder, check_free, replacing
-from aura_jax.images.io import Pixels
+from aura_jax.images.readers import ImageFile, find_images
+from aura_jax.images.transforms import Pixels
 from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.photo_latents import load_rgb
 
@@ -65,13 +67,13 @@ def _check_size(size: int) -> None:
         raise AuraError(f"--size {size}: expected more than {2 * BORDER} pixels")
 
 
-def _found(photos: list[Path], out: Path) -> list[Path]:
+def _found(photos: list[Path], out: Path) -> list[ImageFile]:
     """The photographs, none of which may be what the figure is going to replace."""
-    paths = find_photos(photos)
+    files = find_images(photos)
     figure = out / FIGURE_NAME
-    if figure.resolve() in [path.resolve() for path in paths]:
+    if figure.resolve() in [file.path.resolve() for file in files]:
         raise AuraError(f"{figure}: is among the photographs; give an --out apart from them")
-    return paths
+    return files
 
 
 def _load(weights: str, size: int) -> AuraEquiVAE:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from aura_jax.console import needs
 from aura_jax.errors import TrainingError
+from aura_jax.extras import needs
 from aura_jax.training.config import (
     PERCEPTUAL_LOSSES,
     PLAIN_LOSSES,

@@ -12,7 +12,6 @@ the highest, so that a GPU's TF32 does not count as a lack of equivariance.
 """
 
 import dataclasses
-from typing import TypedDict
 
 import dm_pix
 import jax
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from aura_jax import symmetry
 from aura_jax.equivariance.metrics import (
     Distance,
     LatentDistance,
@@ -28,29 +28,18 @@ from aura_jax.equivariance.metrics import (
     latent_distance,
 )
 from aura_jax.equivariance.sign_rule import correlation_map
-from aura_jax.images.io import Pixels
+from aura_jax.images.transforms import Pixels
 from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.noise import perturb
 from aura_jax.runtime.functional import decode, encode
-from aura_jax.symmetry import flip_images, flip_latents
+from aura_jax.symmetry import Flip, flip_images, flip_latents
 
 SIGMAS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 type LatentPixels = Float[np.ndarray, "h w z"]
 
 
-class Flip(TypedDict):
-    """The keywords of `flip_images` and `flip_latents`."""
-
-    horizontal: bool
-    vertical: bool
-
-
-FLIPS: dict[str, Flip] = {
-    "h": {"horizontal": True, "vertical": False},
-    "v": {"horizontal": False, "vertical": True},
-    "hv": {"horizontal": True, "vertical": True},
-}
+FLIPS: dict[str, Flip] = {name: flip for name, flip in symmetry.FLIPS.items() if name != "none"}
 
 
 @dataclasses.dataclass(frozen=True)

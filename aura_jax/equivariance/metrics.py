@@ -6,7 +6,7 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from aura_jax.images.io import Pixels
+from aura_jax.images.transforms import Pixels
 
 PEAK = 2.0  # images lie in [-1, 1]
 BORDER = 16  # pixels: two of the published model's latent

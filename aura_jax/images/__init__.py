@@ -1,1 +1,1 @@
-"""Pictures: reading, writing, cutting, finding, drawing."""
+"""Image files and arrays: reading, writing, cutting, finding and drawing them."""

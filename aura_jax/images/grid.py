@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from aura_jax.images.io import Pixels8
+from aura_jax.images.transforms import Pixels8
 
 CELL = 512  # pixels; larger pictures are scaled down to fit, smaller ones are shown as they are
 MARGIN = 8

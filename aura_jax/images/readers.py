@@ -1,24 +1,23 @@
-"""Pictures of a data set: files of a folder, and members of WebDataset tars."""
+"""Finding image files: files of folders, and members of WebDataset tars."""
 
 import dataclasses
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from aura_jax.errors import ImageError
-from aura_jax.files import visible_files
-from aura_jax.images.io import is_picture_name
+from aura_jax.errors import ImageError, first_of
+from aura_jax.images.io import is_image_name
 
 
 @dataclasses.dataclass(frozen=True)
-class Photo:
-    """Where the bytes of a picture lie.
+class ImageFile:
+    """The place of an image file's bytes: a file of its own, or a member of a tar.
 
     Attributes:
         path: the file, or the tar that holds it.
         member: its name in the tar.
         offset: where its bytes start in the tar.
-        size: how many bytes of the tar are its.
+        size: how many bytes of the tar belong to it.
     """
 
     path: Path
@@ -30,68 +29,125 @@ class Photo:
         return str(self.path) if self.member is None else f"{self.path}:{self.member}"
 
     def read(self) -> bytes:
-        """The picture's bytes."""
+        """Read the file's bytes.
+
+        Raises:
+            OSError: if the file, or the tar, cannot be read.
+        """
         with self.path.open("rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
 
 
-def find_photos(data: Path) -> list[Photo]:
-    """Every picture in a folder or below it, and in the tars there; or in one tar.
+def find_images(places: Iterable[Path]) -> list[ImageFile]:
+    """Find image files: files as named, and those in folders and tars.
 
     Args:
-        data: the folder or tar. Hidden files are left out.
+        places: files of any name; tars; folders, in which image files and tars are found at any
+            depth by their endings. Hidden files and folders are left out.
 
     Returns:
-        The pictures sorted by name, so that every process sees them in the same order.
+        The image files in the order of `places`, each folder's sorted by name, so that every
+        process sees them in the same order.
 
     Raises:
-        ImageError: if there is no such folder or tar, a tar cannot be read, or there are no
-            pictures.
+        ImageError: if a place does not exist or holds no images, or a tar cannot be read.
     """
-    if not data.exists():
-        raise ImageError(f"{data}: no such folder or tar")
-    files = visible_files(data) if data.is_dir() else [data]
-    photos = [photo for path in files for photo in _photos_of(path)]
-    if not photos:
-        raise ImageError(f"{data}: no pictures found, in it or below it or in tars there")
-    return photos
+    return [file for place in places for file in _files_in(place)]
 
 
-def members(path: Path) -> Iterator[tuple[str, Photo]]:
-    """Every file in a tar but hidden ones: its name there, and where its bytes lie.
+def visible_files(folder: Path) -> list[Path]:
+    """List the files in a folder and below it, sorted, without hidden files and folders.
+
+    Linked folders are followed, but no folder is visited twice. Links that lead nowhere are among
+    the files, so that whoever reads them meets the error.
 
     Raises:
-        ImageError: if the tar cannot be read to its end, or a picture in it is a link.
+        OSError: if a folder cannot be read, since its files would be missing silently.
+    """
+    found, seen = [], {folder.resolve()}
+    for parent, folders, names in folder.walk(on_error=_give_up, follow_symlinks=True):
+        places = {name: (parent / name).resolve() for name in sorted(folders) if name[0] != "."}
+        folders.clear()
+        for name, place in places.items():
+            if place not in seen:
+                seen.add(place)
+                folders.append(name)
+        found += [parent / name for name in names if name[0] != "."]
+    return sorted(path for path in found if path.is_file() or path.is_symlink())
+
+
+def members(path: Path) -> Iterator[tuple[str, ImageFile]]:
+    """List the files in a tar, hidden ones left out: their names there, and where their bytes are.
+
+    Raises:
+        ImageError: if the tar cannot be read to its end, or an image in it is a link.
     """
     try:
         with tarfile.open(path, "r:") as tar:  # uncompressed, so that members can be sought
             for member in tar:
                 name = PurePosixPath(member.name).name
-                if (member.islnk() or member.issym()) and is_picture_name(Path(name)):
-                    raise ImageError(f"{path}:{member.name}: a link; pack the picture itself")
+                if (member.islnk() or member.issym()) and is_image_name(Path(name)):
+                    raise ImageError(f"{path}:{member.name}: a link; pack the image file itself")
                 if member.isfile() and not name.startswith("."):
-                    yield member.name, Photo(path, member.name, member.offset_data, member.size)
+                    file = ImageFile(path, member.name, member.offset_data, member.size)
+                    yield member.name, file
             _check_end(path, tar.offset)
     except (tarfile.TarError, OSError) as error:
         raise ImageError(f"{path}: not a tar that can be read ({error})") from None
 
 
-def _check_end(path: Path, offset: int) -> None:
-    """Python's reader takes a header that it cannot read for the end, unless it is the first."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-            raise ImageError(f"{path}: truncated or damaged at byte {offset}, where its end is not")
-
-
 def is_tar(path: Path) -> bool:
-    """Whether a path ends as tars do."""
+    """Return whether a path ends in .tar."""
     return path.suffix == ".tar"
 
 
-def _photos_of(path: Path) -> Iterator[Photo]:
+def check_skipped(skipped: Mapping[str, str], limit: int, advice: str) -> None:
+    """Stop work that has skipped too many image files.
+
+    Args:
+        skipped: why each was skipped, by its name.
+        limit: how many may be.
+        advice: what the limit is or how to raise it, for the message.
+
+    Raises:
+        ImageError: if more than `limit` are skipped, with the first ten reasons.
+    """
+    if len(skipped) > limit:
+        reasons = first_of(f"{name}: {reason}" for name, reason in skipped.items())
+        raise ImageError(
+            f"{len(skipped)} images were skipped, over the limit of {limit} ({advice}); {reasons}"
+        )
+
+
+def _files_in(place: Path) -> list[ImageFile]:
+    if not place.exists():
+        raise ImageError(f"{place}: no such file or folder")
+    if not place.is_dir() and not is_tar(place):
+        return [ImageFile(place)]
+    paths = visible_files(place) if place.is_dir() else [place]
+    files = [file for path in paths for file in _images_of(path)]
+    if not files:
+        raise ImageError(f"{place}: no images found, in it or below it or in tars there")
+    return files
+
+
+def _images_of(path: Path) -> Iterator[ImageFile]:
     if is_tar(path):
-        yield from (photo for name, photo in members(path) if is_picture_name(Path(name)))
-    elif is_picture_name(path):
-        yield Photo(path)
+        yield from (file for name, file in members(path) if is_image_name(Path(name)))
+    elif is_image_name(path):
+        yield ImageFile(path)
+
+
+def _check_end(path: Path, offset: int) -> None:
+    """Check for the end marker: Python takes a damaged header for the end, except the first."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+            raise ImageError(
+                f"{path}: truncated or corrupt: no end-of-archive marker at byte {offset}"
+            )
+
+
+def _give_up(error: OSError) -> None:
+    raise error

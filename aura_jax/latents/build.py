@@ -9,10 +9,10 @@ from pathlib import Path
 from aura_jax.checkpoint.describe import summarise
 from aura_jax.checkpoint.hub import find_checkpoint, is_local
 from aura_jax.checkpoint.tensors import open_safetensors
-from aura_jax.config import AuraConfig
+from aura_jax.config import LATENT_LIMIT, AuraConfig
 from aura_jax.console import messages
 from aura_jax.errors import CacheError, ImageError, first_of
-from aura_jax.images.io import read_8_bit
+from aura_jax.images.io import decode_8_bit
 from aura_jax.latents.encode_shard import Plan
 from aura_jax.latents.examples import Slice, find_slices, keys_sha256, sizes_sha256
 from aura_jax.latents.executors import Engine
@@ -21,7 +21,6 @@ from aura_jax.latents.progress import Report, progress_bar
 from aura_jax.latents.shard_io import checksum
 from aura_jax.latents.spec import ComputeType, Format, NumberType
 from aura_jax.latents.workspace import BusyError, CacheFolder
-from aura_jax.model.autoencoder import LATENT_LIMIT
 
 COLOURS = "8-bit RGB, turned as EXIF says, transparency on white, colour profiles ignored"
 
@@ -136,7 +135,7 @@ def _first_size(slices: Sequence[Slice]) -> tuple[int, int]:
     reasons = []
     for picture in (picture for part in slices for picture in part.pictures):
         try:
-            width, height = read_8_bit(picture.photo.read(), picture.key).size
+            width, height = decode_8_bit(picture.photo.read(), picture.key).size
         except ImageError as error:
             reasons.append(str(error))
         else:

@@ -13,15 +13,16 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from aura_jax.config import LATENT_LIMIT
 from aura_jax.errors import CacheError, ImageError, first_of
 from aura_jax.files import replacing
-from aura_jax.images.io import Pixels8, read_8_bit, square_8_bit
+from aura_jax.images.io import decode_8_bit
+from aura_jax.images.transforms import Pixels8, square
 from aura_jax.latents.examples import Picture, Slice
 from aura_jax.latents.manifest import Shard
 from aura_jax.latents.quantize import NUMPY_TYPES, stored
 from aura_jax.latents.shard_io import ENDINGS, checksum, records, writing
 from aura_jax.latents.spec import ComputeType, Format, NumberType
-from aura_jax.model.autoencoder import LATENT_LIMIT
 from aura_jax.photo_latents import load_rgb
 from aura_jax.runtime.codec import Codec
 from aura_jax.runtime.rewrite import Precision
@@ -56,7 +57,7 @@ class Plan:
     @property
     def precision(self) -> Precision:
         """Storing in fewer bits than float32 hides the rounding of faster convolutions."""
-        return "default" if self.dtype == "float32" else "fast"
+        return "highest" if self.dtype == "float32" else "fast"
 
     def file(self, part: Slice) -> str:
         """The name of a shard's file."""
@@ -186,8 +187,8 @@ def read_picture(picture: Picture, plan: Plan) -> Good | Bad:
         CacheError: if its file cannot be read now, which says nothing about the picture.
     """
     try:
-        image = read_8_bit(picture.photo.read(), picture.key)
-        pixels = square_8_bit(image, plan.size[0]) if plan.resize else np.asarray(image)
+        image = decode_8_bit(picture.photo.read(), picture.key)
+        pixels = square(image, plan.size[0]) if plan.resize else np.asarray(image)
         return Good(pixels, picture.about())
     except OSError as error:
         raise CacheError(

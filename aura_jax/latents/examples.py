@@ -11,9 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from aura_jax.errors import CacheError, ImageError
-from aura_jax.files import visible_files
-from aura_jax.images.io import is_picture_name
-from aura_jax.images.readers import Photo, is_tar, members
+from aura_jax.images.io import is_image_name
+from aura_jax.images.readers import ImageFile, is_tar, members, visible_files
 
 WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 LABELS = ("cls", "json", "txt")  # endings of what a tar holds beside a picture
@@ -31,9 +30,9 @@ class Picture:
     """
 
     key: str
-    photo: Photo
+    photo: ImageFile
     label: str | None = None
-    notes: tuple[tuple[str, Photo], ...] = ()
+    notes: tuple[tuple[str, ImageFile], ...] = ()
 
     def about(self) -> dict[str, Any]:
         """Its key, its label, and the labels of a tar, each under its ending.
@@ -91,7 +90,7 @@ def sizes_sha256(slices: Iterable[Slice]) -> str:
     return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()
 
 
-def _size(photo: Photo) -> int:
+def _size(photo: ImageFile) -> int:
     return photo.path.lstat().st_size if photo.member is None else photo.size
 
 
@@ -101,7 +100,7 @@ def _slices(source: Path, per_shard: int) -> Iterator[tuple[str, tuple[Picture, 
     folder = source if source.is_dir() else source.parent
     files = visible_files(source) if source.is_dir() else [source]
     tars = [path for path in files if is_tar(path)]
-    pictures = [path for path in files if is_picture_name(path)]
+    pictures = [path for path in files if is_image_name(path)]
     if not tars and not pictures:
         raise CacheError(f"{source}: no pictures found, in it or below it or in tars there")
     for tar in tars:
@@ -114,7 +113,7 @@ def _slices(source: Path, per_shard: int) -> Iterator[tuple[str, tuple[Picture, 
 def _in_folder(path: Path, folder: Path, *, labelled: bool) -> Picture:
     place = path.relative_to(folder)
     label = (path.parent.name if path.parent != folder else "") if labelled else None
-    return Picture(place.with_suffix("").as_posix(), Photo(path), label)
+    return Picture(place.with_suffix("").as_posix(), ImageFile(path), label)
 
 
 def _in_tar(path: Path) -> Iterator[Picture]:
@@ -133,11 +132,11 @@ def _in_tar(path: Path) -> Iterator[Picture]:
         raise CacheError(f"{path}: a tar without pictures")
 
 
-def _sample(path: Path, key: str, places: Sequence[Photo]) -> Picture | None:
+def _sample(path: Path, key: str, places: Sequence[ImageFile]) -> Picture | None:
     """A picture with its labels, out of files of one key; None if no picture is among them."""
     endings = [(_key_and_ending(str(place.member))[1], place) for place in places]
     notes = [(ending, place) for ending, place in endings if ending in LABELS]
-    photos = [p for e, p in endings if e not in LABELS and is_picture_name(Path(str(p.member)))]
+    photos = [p for e, p in endings if e not in LABELS and is_image_name(Path(str(p.member)))]
     if len(photos) > 1 or len({ending for ending, _ in notes}) < len(notes):
         names = ", ".join(str(place.member) for place in places)
         raise CacheError(f"{path}: one sample with several pictures or labels of a kind: {names}")
@@ -158,7 +157,7 @@ def _check_apart(sources: Sequence[Path]) -> None:
 
 
 def _check_keys(pictures: Sequence[Picture]) -> None:
-    first: dict[str, Photo] = {}
+    first: dict[str, ImageFile] = {}
     for picture in pictures:
         other = first.setdefault(picture.key, picture.photo)
         if other is not picture.photo:
@@ -172,7 +171,7 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _read(key: str, ending: str, note: Photo) -> Any:
+def _read(key: str, ending: str, note: ImageFile) -> Any:
     data = note.read()
     try:
         text = data.decode().strip()

@@ -10,8 +10,8 @@ from typing import Any
 
 import jax
 
-from aura_jax.console import needs
 from aura_jax.errors import CacheError
+from aura_jax.extras import needs
 from aura_jax.latents.encode_shard import Encoder, Plan, encode_slice
 from aura_jax.latents.examples import Slice
 from aura_jax.latents.manifest import Shard

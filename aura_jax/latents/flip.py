@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from aura_jax.console import needs
 from aura_jax.errors import AuraError
+from aura_jax.extras import needs
 from aura_jax.latents.serialize import LATENT, Sample
 from aura_jax.symmetry import flip_latents
 

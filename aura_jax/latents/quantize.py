@@ -4,8 +4,8 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Float, Float32
 
+from aura_jax.config import LATENT_LIMIT
 from aura_jax.latents.spec import NumberType
-from aura_jax.model.autoencoder import LATENT_LIMIT
 
 NUMPY_TYPES: dict[NumberType, np.dtype] = {
     "bf16": np.dtype(ml_dtypes.bfloat16),

@@ -11,9 +11,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from aura_jax.console import needs
 from aura_jax.errors import CacheError
-from aura_jax.images.readers import Photo, members
+from aura_jax.extras import needs
+from aura_jax.images.readers import ImageFile, members
 from aura_jax.latents.serialize import to_bytes
 from aura_jax.latents.spec import Format
 
@@ -73,7 +73,7 @@ class _TarRecords:
     """The latents among a tar's members."""
 
     def __init__(self, path: Path):
-        self._members: list[Photo] = [m for name, m in members(path) if _is_latent(name)]
+        self._members: list[ImageFile] = [m for name, m in members(path) if _is_latent(name)]
 
     def __len__(self) -> int:
         return len(self._members)

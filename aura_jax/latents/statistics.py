@@ -4,15 +4,12 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from aura_jax.config import FLIPPED_CHANNELS
+from aura_jax.arrays import AnyArray, check_array
+from aura_jax.config import FLIPPED_CHANNELS, LATENT_LIMIT
 from aura_jax.errors import CacheError
-from aura_jax.model.autoencoder import LATENT_LIMIT
-from aura_jax.runtime.functional import check_array
-from aura_jax.symmetry import AnyArray
 
 BINS = 4096  # of the histogram that quantiles are read from: each is 1/256 wide
 QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
@@ -142,14 +139,7 @@ def _quantile(histogram: np.ndarray, level: float) -> tuple[float, ...]:
 
 def _like(latents: AnyArray, statistics: Statistics) -> Iterable[np.ndarray]:
     """Mean and deviation in the type and rank of an array, so that neither changes it."""
-    check_array("latents", latents)
-    if not jnp.issubdtype(latents.dtype, jnp.floating) or latents.dtype.itemsize < 2:
-        raise CacheError(f"latents of type {latents.dtype}: restore them to float32 first")
-    if latents.ndim < 1 or latents.shape[-1] != len(statistics.mean):
-        raise CacheError(
-            f"latents of shape {latents.shape}: "
-            f"the statistics are of {len(statistics.mean)} channels"
-        )
+    check_array("latents", latents, len(statistics.mean), axes=None)
     shape = (1,) * (latents.ndim - 1) + (-1,)
     return [
         np.asarray(each).astype(latents.dtype).reshape(shape)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from aura_jax.checkpoint.hub import find_checkpoint, is_local
-from aura_jax.config import AuraConfig
+from aura_jax.config import LATENT_LIMIT, AuraConfig
 from aura_jax.errors import AuraError, CacheError
-from aura_jax.images.io import Pixels8
+from aura_jax.images.transforms import Pixels8
 from aura_jax.latents.encode_shard import Bad, Encoder, Plan, read_picture
 from aura_jax.latents.examples import Picture, find_slices, keys_sha256
 from aura_jax.latents.manifest import Manifest, Shard
@@ -18,7 +18,6 @@ from aura_jax.latents.quantize import NUMPY_TYPES, restored, stored
 from aura_jax.latents.serialize import Sample, stored_from_bytes
 from aura_jax.latents.shard_io import checksum, records
 from aura_jax.latents.source import LatentSource
-from aura_jax.model.autoencoder import LATENT_LIMIT
 
 # A cached latent against one made anew, maybe by another device: bfloat16 is 1-2e-2 from exact on
 # each, and a rounding may go to the other side of a step. Another picture is 1 or more away.

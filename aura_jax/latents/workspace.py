@@ -8,10 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from aura_jax.errors import CacheError, first_of
+from aura_jax.errors import CacheError, differences, first_of
 from aura_jax.files import check_folder, replacing
 from aura_jax.latents.manifest import NAME, Manifest, Shard, read_manifest, write_manifest
-from aura_jax.settings import differences
 
 
 class BusyError(CacheError):
@@ -134,10 +133,10 @@ class CacheFolder:
         (self.path / NAME).unlink()
 
     def _check_same(self, there: Manifest, draft: Manifest) -> None:
-        if (both := differences(there.settings, draft.settings)) is not None:
+        if changed := differences(there.settings, draft.settings):
             raise CacheError(
                 f"{self.path}: holds a cache made with other weights or settings; give another "
-                f"folder, or the same settings\n{both}"
+                f"folder, or the same settings\n  " + "\n  ".join(changed)
             )
 
     def _read_notes(self) -> list[Shard]:

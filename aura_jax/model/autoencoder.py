@@ -11,8 +11,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from aura_jax.config import AuraConfig
-from aura_jax.errors import ArrayError
+from aura_jax.arrays import check_array
+from aura_jax.config import LATENT_LIMIT, AuraConfig
 from aura_jax.model.layers import (
     AttnBlock,
     Downsample,
@@ -22,8 +22,6 @@ from aura_jax.model.layers import (
     Upsample,
     conv3x3,
 )
-
-LATENT_LIMIT = 8.0  # the encoder's output is clamped to ±8, as the model was trained
 
 Stage = tuple[str, Callable[[Array], Array]]
 
@@ -190,8 +188,9 @@ class AuraEquiVAE(nnx.Module):
         Raises:
             ArrayError: if the array is not floating point NHWC with sides of at least 8.
         """
-        check_layout("images", images, self.config.in_channels, self.config.downsampling)
-        return jnp.clip(self.encoder(jnp.asarray(images)), -LATENT_LIMIT, LATENT_LIMIT)
+        config = self.config
+        check_array("images", images, config.in_channels, min_side=config.downsampling)
+        return clamp_latents(self.encoder(jnp.asarray(images)))
 
     def decode(self, latents: Array | np.ndarray) -> Float[Array, "b h w c"]:
         """Latents [B, h, w, 16] to images [B, 8h, 8w, 3], nominally in [-1, 1], not clamped.
@@ -199,24 +198,10 @@ class AuraEquiVAE(nnx.Module):
         Raises:
             ArrayError: if the array is not floating point NHWC with 16 channels.
         """
-        check_layout("latents", latents, self.config.z_channels, 1)
+        check_array("latents", latents, self.config.z_channels)
         return self.decoder(jnp.asarray(latents))
 
 
-def check_layout(name: str, x: Array | np.ndarray, channels: int, shortest: int) -> None:
-    """Refuses what is not a batch of such images or latents.
-
-    Raises:
-        ArrayError: if it is not floating point NHWC with these channels, or too short a side.
-    """
-    got = f"{name} of shape {x.shape} and type {x.dtype}"
-    if x.ndim != 4:
-        raise ArrayError(f"{got}: expected [batch, height, width, {channels}]")
-    if x.shape[-1] != channels:
-        hint = "; this looks like NCHW, move axis 1 to the end" if x.shape[1] == channels else ""
-        raise ArrayError(f"{got}: expected {channels} channels on the last axis{hint}")
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        hint = "; for 8-bit images, x / 127.5 - 1" if name == "images" else ""
-        raise ArrayError(f"{got}: expected floats{hint}")
-    if min(x.shape[1:3]) < shortest or x.shape[0] == 0:
-        raise ArrayError(f"{got}: expected an image or more, with sides of at least {shortest}")
+def clamp_latents(z: Array) -> Array:
+    """Clamp latents to ±8, as the model was trained."""
+    return jnp.clip(z, -LATENT_LIMIT, LATENT_LIMIT)

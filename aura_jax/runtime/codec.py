@@ -9,10 +9,11 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
-from aura_jax.checkpoint.loading import checked_dtype
+from aura_jax.arrays import check_array
+from aura_jax.dtypes import FLOATS, as_dtype
 from aura_jax.errors import ArrayError
-from aura_jax.model.autoencoder import LATENT_LIMIT, AuraEquiVAE, Chain, check_layout
-from aura_jax.runtime.functional import check_array
+from aura_jax.images.transforms import to_float, to_uint8
+from aura_jax.model.autoencoder import AuraEquiVAE, Chain, clamp_latents
 from aura_jax.runtime.program import CompilerOptions, Program, compiler_options
 from aura_jax.runtime.rewrite import Precision, rewritten
 
@@ -34,7 +35,7 @@ class Codec:
     Args:
         vae: the model, as `aura_jax.load` gives it.
         dtype: the type to compute in, and of the results; by default the model's.
-        precision: "default" keeps float32 to the parity of the plain model. "fast" allows float32
+        precision: "highest" keeps float32 to the parity of the plain model. "fast" allows float32
             convolutions whose rounding is larger, up to 2e-5 of the result; it changes nothing in
             bfloat16.
 
@@ -47,19 +48,19 @@ class Codec:
         vae: AuraEquiVAE,
         *,
         dtype: DTypeLike | None = None,
-        precision: Precision = "default",
+        precision: Precision = "highest",
     ):
         self.config = vae.config
         compute = vae.encoder.conv_in.dtype if dtype is None else dtype
         assert compute is not None, "AuraEquiVAE gives its layers a type"
-        self.dtype = checked_dtype(compute)
+        self.dtype = as_dtype(compute)
         model = rewritten(vae, self.dtype, precision)
         floats, levels = np.dtype(np.float32), np.dtype(np.uint8)
         options = compiler_options(self.dtype)
-        self._encoder = _program("images", model.encoder, _clamped, floats, options)
+        self._encoder = _program("images", model.encoder, clamp_latents, floats, options)
         self._decoder = _program("latents", model.decoder, _as_it_is, self.dtype, options)
-        self._from_levels = Program("images", _from_levels, [], levels)
-        self._to_levels = Program("images", _to_levels, [], self.dtype)
+        self._from_levels = Program("images", lambda _, x: to_float(x), [], levels)
+        self._to_levels = Program("images", lambda _, x: to_uint8(x), [], self.dtype)
         self._declared: set[tuple[int, int, int]] = set()
         self._guarded = False
 
@@ -74,10 +75,12 @@ class Codec:
             ArrayError: if the layout, shape or type is wrong, or the memory too small; or if the
                 shape is not compiled and `warmup` has forbidden others.
         """
-        check_array("images", images)
+        config = self.config
+        dtypes = (*FLOATS, np.dtype(np.uint8))
+        check_array(
+            "images", images, config.in_channels, dtypes=dtypes, min_side=config.downsampling
+        )
         is_8_bit = images.dtype == np.uint8
-        looked_at = np.broadcast_to(np.float32(0), images.shape) if is_8_bit else images
-        check_layout("images", looked_at, self.config.in_channels, self.config.downsampling)
         batch, images = len(images), self._padded(images, 1)
         floats = self._run(self._from_levels, images) if is_8_bit else images
         return _first(self._run(self._encoder, floats), batch)
@@ -92,8 +95,7 @@ class Codec:
         Raises:
             ArrayError: as `encode`.
         """
-        check_array("latents", latents)
-        check_layout("latents", latents, self.config.z_channels, 1)
+        check_array("latents", latents, self.config.z_channels)
         batch, latents = len(latents), self._padded(latents, self.config.downsampling)
         images = self._run(self._decoder, latents)
         return _first(self._run(self._to_levels, images) if as_uint8 else images, batch)
@@ -167,20 +169,8 @@ def _program(
     return Program(name, run, weights, dtype, options)
 
 
-def _clamped(latents: Array) -> Array:
-    return jnp.clip(latents, -LATENT_LIMIT, LATENT_LIMIT)
-
-
 def _as_it_is(images: Array) -> Array:
     return images
-
-
-def _from_levels(_: Sequence[Array], levels: Array) -> Array:
-    return levels.astype(jnp.float32) / 127.5 - 1
-
-
-def _to_levels(_: Sequence[Array], images: Array) -> Array:
-    return jnp.rint((images.astype(jnp.float32) + 1) * 127.5).clip(0, 255).astype(jnp.uint8)
 
 
 def _first(x: Array, count: int) -> Array:

@@ -6,10 +6,10 @@ one compilation serves every checkpoint of the same config.
 
 import jax
 import jax.core
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from aura_jax.arrays import check_array
 from aura_jax.errors import ArrayError
 from aura_jax.model.autoencoder import AuraEquiVAE
 
@@ -40,7 +40,8 @@ def encode(vae: AuraEquiVAE, images: Array | np.ndarray) -> Float[Array, "b h w 
         ArrayError: if the layout, shape, type or range is wrong. The range is looked at only
             where values are known, so not inside another jit; the look waits for `images`.
     """
-    check_array("images", images)
+    config = vae.config
+    check_array("images", images, config.in_channels, min_side=config.downsampling)
     if not isinstance(images, jax.core.Tracer):
         _check_range(images)
     return _encode(vae, images)
@@ -59,23 +60,11 @@ def decode(vae: AuraEquiVAE, latents: Array | np.ndarray) -> Float[Array, "b h w
     Raises:
         ArrayError: if the layout, shape or type is wrong.
     """
-    check_array("latents", latents)
+    check_array("latents", latents, vae.config.z_channels)
     return _decode(vae, latents)
 
 
-def check_array(name: str, x: object) -> None:
-    """Refuses lists and whatever else is no array.
-
-    Raises:
-        ArrayError: with the type it has.
-    """
-    if not isinstance(x, jax.Array | np.ndarray):
-        raise ArrayError(f"{name}: expected a jax or numpy array, got a {type(x).__name__}")
-
-
 def _check_range(images: Array | np.ndarray) -> None:
-    if images.size == 0 or not jnp.issubdtype(images.dtype, jnp.floating):
-        return  # the model's own check says what is wrong
     low, high = float(images.min()), float(images.max())
     if not (low >= -PIXEL_LIMIT and high <= PIXEL_LIMIT):  # so that NaN is caught too
         raise ArrayError(f"images range over [{low:g}, {high:g}]: expected about [-1, 1]")

@@ -14,7 +14,7 @@ from aura_jax.runtime.kernels.group_norm import FusedGroupNorm
 from aura_jax.runtime.kernels.upsample import FoldedUpsample
 from aura_jax.runtime.kernels.winograd import WinogradConv
 
-type Precision = Literal["default", "fast"]
+type Precision = Literal["highest", "fast"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision.__value__)
 
 WINOGRAD_CHANNELS = 256  # with fewer, the transforms cost what the products save
@@ -26,7 +26,7 @@ def rewritten(vae: AuraEquiVAE, dtype: np.dtype, precision: Precision) -> AuraEq
     Args:
         vae: the model, which stays as it is.
         dtype: the type to compute in and to keep the kernels in.
-        precision: "default" replaces by exact algebra, which changes the order of sums;
+        precision: "highest" replaces by exact algebra, which changes the order of sums;
             "fast" also by Winograd's convolutions in float32.
 
     Raises:

@@ -15,8 +15,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from aura_jax.errors import ImageError, TrainingError, first_of
-from aura_jax.images.io import Pixels8, read_8_bit
-from aura_jax.images.readers import Photo
+from aura_jax.images.io import decode_8_bit
+from aura_jax.images.readers import ImageFile
+from aura_jax.images.transforms import Pixels8
 from aura_jax.training.config import Crops
 
 MAX_SHRINKING = 2.0  # smaller still, pixels hold more detail than those of photographs do
@@ -78,7 +79,7 @@ class Batch(NamedTuple):
 
 
 def batches(
-    photos: Sequence[Photo],
+    photos: Sequence[ImageFile],
     crops: Sequence[Crops],
     *,
     seed: int,
@@ -155,10 +156,10 @@ def _leave_interrupts_to_the_run(_index: int, _count: int) -> None:
 
 
 def _random_crop(
-    photo: Photo, rng: np.random.Generator, *, size: int, skipped: Skipped
+    photo: ImageFile, rng: np.random.Generator, *, size: int, skipped: Skipped
 ) -> Crop | None:
     try:
-        image = read_8_bit(photo.read(), str(photo))
+        image = decode_8_bit(photo.read(), str(photo))
         if min(image.size) < size:
             raise ImageError(f"{photo}: {image.width} x {image.height}, under the crop of {size}")
     except (ImageError, OSError) as error:

@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 
 from aura_jax.checkpoint.loading import save
 from aura_jax.errors import AuraError, TrainingError
-from aura_jax.images.io import write_photo
+from aura_jax.images.io import write_image
 from aura_jax.training.checkpointing import Checkpoints
 from aura_jax.training.data import Batch, Skipped, fetch
 from aura_jax.training.plots import loss_curve, samples
@@ -150,9 +150,9 @@ class Run:
         if not self.writes:
             return
         picture = samples(f"step {step}", self.trainer.averaged(state), batch.images)
-        write_photo(self.folder.picture("samples"), picture)
+        write_image(self.folder.picture("samples"), picture)
         if lines := self.folder.read_metrics():
-            write_photo(self.folder.picture("losses"), loss_curve(lines))
+            write_image(self.folder.picture("losses"), loss_curve(lines))
 
 
 def _anywhere(here: bool) -> bool:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from aura_jax.errors import TrainingError
-from aura_jax.model.autoencoder import LATENT_LIMIT, AuraEquiVAE
+from aura_jax.model.autoencoder import AuraEquiVAE, clamp_latents
 from aura_jax.noise import perturb
 from aura_jax.symmetry import Flips, flip_images, flip_latents, random_flips
 from aura_jax.training.config import Recipe
@@ -114,7 +114,7 @@ class Objective:
 
     def _encode(self, vae: AuraEquiVAE, images: Images) -> Float[Array, "b hz wz z"]:
         z = vae.encoder(images, remat=self.recipe.remat).astype(jnp.float32)
-        return jnp.clip(z, -LATENT_LIMIT, LATENT_LIMIT)
+        return clamp_latents(z)
 
     def _pulled(self, decoded: Images, weight: float) -> Images:
         """The images, to whose gradients the recipe gives the loss's weight as their norm."""

@@ -6,11 +6,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from aura_jax.images.grid import grid
-from aura_jax.images.io import Pixels8, to_8_bit
+from aura_jax.images.transforms import Pixels8, to_float, to_uint8
 from aura_jax.model.autoencoder import AuraEquiVAE
-from aura_jax.photo_latents import FLIPS
 from aura_jax.runtime.functional import decode, encode
-from aura_jax.symmetry import flip_latents
+from aura_jax.symmetry import FLIPS, flip_latents
 
 SAMPLES = 4
 
@@ -18,12 +17,12 @@ SAMPLES = 4
 def samples(title: str, vae: AuraEquiVAE, images: UInt8[np.ndarray, "b s s c"]) -> Pixels8:
     """The first images of a batch, their reconstructions, and those of their flipped latents."""
     images = images[:SAMPLES]
-    z = encode(vae, images.astype(np.float32) / 127.5 - 1)
+    z = encode(vae, to_float(images))
     columns = {"crop": images}
-    for name, (horizontal, vertical) in FLIPS.items():
-        flipped = flip_latents(z, horizontal=horizontal, vertical=vertical)
+    for name, flip in FLIPS.items():
+        flipped = flip_latents(z, **flip)
         label = "reconstruction" if name == "none" else f"{name} flip"
-        columns[label] = to_8_bit(np.asarray(decode(vae, flipped), np.float32))
+        columns[label] = to_uint8(np.asarray(decode(vae, flipped), np.float32))
     rows = [[(label, column[i]) for label, column in columns.items()] for i in range(len(images))]
     return grid(title, rows)
 

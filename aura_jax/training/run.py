@@ -16,9 +16,10 @@ from flax import nnx
 
 from aura_jax.checkpoint.loading import load
 from aura_jax.config import PRESETS, AuraConfig
-from aura_jax.console import needs, progress, say
+from aura_jax.console import progress, say
 from aura_jax.errors import TrainingError
-from aura_jax.images.readers import Photo, find_photos
+from aura_jax.extras import needs
+from aura_jax.images.readers import ImageFile, find_images
 from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.training.config import PLAIN_LOSSES, PUBLISHED_LOSSES, Recipe
 from aura_jax.training.data import Batch, Skipped, batches
@@ -71,7 +72,7 @@ def run(settings: Settings, every: Every, coordinator: str | None = None) -> Non
         join(coordinator)
     if settings.out.resolve().is_relative_to(settings.data.resolve()):
         raise TrainingError(f"{settings.out}: lies in the data, which its pictures would join")
-    photos = find_photos(settings.data)
+    photos = find_images([settings.data])
     _say(f"{settings.data}: {len(photos)} pictures")
     recipe, perceptual = _with_perceptual(settings)
     folder = RunFolder(settings.out)
@@ -204,8 +205,7 @@ def _model(settings: Settings) -> AuraEquiVAE:
     else:
         config = _config(settings.config or "")
         vae = starting_point(AuraEquiVAE(config, dtype=compute, rngs=nnx.Rngs(seed)))
-    if (vae.config.in_channels, vae.config.out_channels) != (3, 3):
-        raise TrainingError(f"not a model of RGB pictures: {vae.config}")
+    vae.config.check_rgb(settings.init or settings.config)
     return vae
 
 
@@ -224,7 +224,7 @@ def _config(name: str) -> AuraConfig:
 
 
 def _description(
-    settings: Settings, recipe: Recipe, config: AuraConfig, photos: Sequence[Photo]
+    settings: Settings, recipe: Recipe, config: AuraConfig, photos: Sequence[ImageFile]
 ) -> dict[str, Any]:
     """What a run must repeat to go on; JSON as it is read back."""
     names = "\n".join(map(str, photos)).encode(errors="surrogateescape")

@@ -12,6 +12,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, UInt8
 
+from aura_jax.images.transforms import to_float
 from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.training.config import Recipe
 from aura_jax.training.losses import Scalar
@@ -126,7 +127,7 @@ class Trainer:
         """The mean gradient of the micro-batches, and their mean metrics."""
 
         def gradient(images: Array, draws: Draws) -> tuple[dict[str, Weights], Metrics]:
-            pixels = images.astype(jnp.float32) / 127.5 - 1
+            pixels = to_float(images)
             (loss, terms), slope = jax.value_and_grad(self.objective, has_aux=True)(
                 state.weights, lpips, pixels, draws, state.step
             )

@@ -5,9 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from aura_jax.errors import TrainingError
+from aura_jax.errors import TrainingError, differences
 from aura_jax.files import check_folder, replacing
-from aura_jax.settings import differences
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +84,8 @@ class RunFolder:
 
 
 def _check_same(path: Path, written: dict[str, Any], given: dict[str, Any]) -> None:
-    if (both := differences(written, given)) is not None:
+    if changed := differences(written, given):
         raise TrainingError(
             f"{path}: holds a run with other settings; give another folder, or the same settings\n"
-            f"{both}"
+            "  " + "\n  ".join(changed)
         )

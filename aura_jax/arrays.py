@@ -1,0 +1,57 @@
+"""One check of arrays that users pass in: kind, layout, dtype and size."""
+
+import sys
+from collections.abc import Collection
+from typing import Any
+
+import jaxtyping
+import numpy as np
+
+from aura_jax.dtypes import FLOATS
+from aura_jax.errors import ArrayError
+
+type AnyArray = jaxtyping.Array | np.ndarray  # read late by type checkers alone: it imports jax
+
+
+def is_array(x: object) -> bool:
+    """Return whether `x` is a numpy or a jax array; JAX is not imported for the answer."""
+    jax = sys.modules.get("jax")
+    return isinstance(x, np.ndarray) or (jax is not None and isinstance(x, jax.Array))
+
+
+def check_array(
+    name: str,
+    x: Any,
+    channels: int,
+    *,
+    axes: str | None = "batch, height, width",
+    dtypes: Collection[np.dtype] = FLOATS,
+    min_side: int = 1,
+) -> None:
+    """Check that `x` is an array of images or latents, channels last.
+
+    Args:
+        name: the argument's name, for the message.
+        x: the value to check.
+        channels: the size that its last axis must have.
+        axes: the names of the axes before the channels; None for any number of axes.
+        dtypes: the dtypes it may have.
+        min_side: the least height and width, in pixels.
+
+    Raises:
+        ArrayError: if it is no array, or one of another layout, dtype or size.
+    """
+    if not is_array(x):
+        raise ArrayError(f"{name}: expected a jax or numpy array, got a {type(x).__name__}")
+    got = f"{name} of shape {x.shape} and dtype {x.dtype}"
+    if axes is not None and x.ndim != axes.count(",") + 2:
+        raise ArrayError(f"{got}: expected [{axes}, {channels}]")
+    if x.ndim < 1 or x.shape[-1] != channels:
+        nchw = x.ndim == 4 and x.shape[1] == channels
+        hint = "; this looks like NCHW, move axis 1 to the end" if nchw else ""
+        raise ArrayError(f"{got}: expected {channels} channels on the last axis{hint}")
+    if x.dtype not in dtypes:
+        hint = "; convert 8-bit levels with x / 127.5 - 1" if x.dtype == np.uint8 else ""
+        raise ArrayError(f"{got}: expected {' or '.join(map(str, dtypes))}{hint}")
+    if axes is not None and (x.shape[0] == 0 or min(x.shape[-3:-1]) < min_side):
+        raise ArrayError(f"{got}: expected one image or more, with sides of {min_side} or more")

@@ -1,0 +1,70 @@
+"""Arrays of images: levels to floats and back, crops, squares and padding."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from aura_jax.arrays import AnyArray
+from aura_jax.errors import ImageError
+
+type Pixels = Float[np.ndarray, "_ _ 3"]  # rows, columns, RGB
+type Pixels8 = UInt8[np.ndarray, "_ _ 3"]
+
+
+def to_float(levels: AnyArray) -> Any:
+    """Convert levels 0..255 to float32 in [-1, 1]; numpy gives numpy, jax gives jax."""
+    return levels.astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def to_uint8(images: AnyArray) -> Any:
+    """Convert floats in [-1, 1] to levels 0..255, clamped and rounded to the nearest level."""
+    levels = (images.astype(np.float32) + np.float32(1)) * np.float32(127.5)
+    return levels.round().clip(0, 255).astype(np.uint8)
+
+
+def crop(pixels: Pixels, size: int, offset: int | None = None) -> Pixels:
+    """Cut out the square of `size` pixels whose top left corner is `offset` pixels right and down.
+
+    Args:
+        pixels: [H, W, 3].
+        size: side of the square in pixels.
+        offset: distance of its corner from the left and the top edge; None centers the square.
+
+    Raises:
+        ImageError: if the square is empty or reaches beyond the image.
+    """
+    height, width = pixels.shape[:2]
+    top, left = ((height - size) // 2, (width - size) // 2) if offset is None else (offset, offset)
+    if size < 1 or min(top, left) < 0 or top + size > height or left + size > width:
+        at = "in the middle" if offset is None else f"at {offset},{offset}"
+        raise ImageError(f"a crop of {size} x {size} {at} does not fit in {width} x {height}")
+    return pixels[top : top + size, left : left + size]
+
+
+def square(image: Image.Image, size: int) -> Pixels8:
+    """Cut the largest centered square and scale it to `size` pixels a side by Lanczos."""
+    side = min(image.size)
+    left, top = ((length - side) // 2 for length in image.size)
+    part = image.crop((left, top, left + side, top + side))
+    return np.asarray(part.resize((size, size), Image.Resampling.LANCZOS))
+
+
+def square_pixels(pixels: Pixels, size: int) -> Pixels:
+    """Apply `square` to an image [H, W, 3] of floats in [-1, 1]."""
+    return to_float(square(Image.fromarray(to_uint8(pixels)), size))
+
+
+def pad(pixels: Pixels, multiple: int) -> Pixels:
+    """Repeat the right and bottom edges until both sides are multiples of `multiple`.
+
+    Raises:
+        ImageError: if a side is shorter than `multiple`: there is next to nothing to encode.
+    """
+    height, width = pixels.shape[:2]
+    if min(height, width) < multiple:
+        raise ImageError(
+            f"an image of {width} x {height}: each side needs {multiple} pixels or more"
+        )
+    return np.pad(pixels, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
