@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from aura_jax.cli.options import Overwrite
-from aura_jax.console import messages, run, say
+from aura_jax.cli.run import run
+from aura_jax.console import messages, say
 from aura_jax.files import check_free, replacing
 from benchmarks.cases import CASES, find_cases
 from benchmarks.measure import measure

@@ -17,7 +17,8 @@ import typer
 from PIL import Image
 
 from aura_jax.cli.options import DEFAULT_WEIGHTS, Weights
-from aura_jax.console import run, say
+from aura_jax.cli.run import run
+from aura_jax.console import say
 from aura_jax.latents.encode_shard import Encoder, Plan, encode_slice
 from aura_jax.latents.examples import Slice, find_slices
 from benchmarks.workers.server import seconds_of

@@ -10,9 +10,10 @@ import sys
 import tempfile
 
 from rich import box
+from rich.filesize import decimal
 from rich.table import Table
 
-from aura_jax.console import console, readable_bytes
+from aura_jax.console import console
 from benchmarks.full_size_checkpoint import measure
 
 DECODE = """
@@ -36,7 +37,7 @@ def main() -> None:
         table = Table("compile cache", "seconds", "peak memory", box=box.MARKDOWN)
         for state, variables in (("none", {}), ("empty", keep), ("filled", keep)):
             seconds, peak = measure(command, **variables)
-            table.add_row(state, f"{seconds:.2f}", readable_bytes(peak))
+            table.add_row(state, f"{seconds:.2f}", decimal(peak))
     console.print(table)
 
 

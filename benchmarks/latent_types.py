@@ -18,7 +18,8 @@ from rich.table import Table
 
 from aura_jax import Codec
 from aura_jax.cli.options import DEFAULT_WEIGHTS, Weights
-from aura_jax.console import console, run
+from aura_jax.cli.run import run
+from aura_jax.console import console
 from aura_jax.equivariance.photos import read_squares
 from aura_jax.images.readers import find_images
 from aura_jax.images.transforms import to_uint8

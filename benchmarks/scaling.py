@@ -17,7 +17,8 @@ import typer
 import aura_jax
 from aura_jax import Codec
 from aura_jax.cli.options import Overwrite
-from aura_jax.console import messages, run, say
+from aura_jax.cli.run import run
+from aura_jax.console import messages, say
 from aura_jax.extras import needs
 from aura_jax.files import check_free, replacing
 from benchmarks.flops import PARTS, Part

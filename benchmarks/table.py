@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from rich import box
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
-from aura_jax.console import readable_bytes
 from benchmarks.results import CaseResult, Row
 
 COLUMNS = (
@@ -37,7 +37,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row.images_per_second:.3g}",
         f"{row.tflops:.3g}",
         f"{row.ceiling_share:.0%}",
-        readable_bytes(row.peak_bytes),
+        decimal(row.peak_bytes),
         f"{row.compile_seconds:.1f}",
         "" if row.dispatch_seconds is None else f"{row.dispatch_seconds * 1e3:.3f}",
         f"{row.error:.2e}",

@@ -9,15 +9,17 @@ import numpy as np
 import typer
 from jax.typing import DTypeLike
 from rich import box
+from rich.filesize import decimal
 from rich.table import Column, Table
 
 from aura_jax import AuraEquiVAE
-from aura_jax.checkpoint.describe import summarise
+from aura_jax.checkpoint.describe import summarize
 from aura_jax.checkpoint.hub import find_checkpoint
 from aura_jax.checkpoint.loading import build, save
 from aura_jax.checkpoint.names import Layout
 from aura_jax.checkpoint.tensors import StoredCheckpoint, StoredTensor, open_safetensors
-from aura_jax.console import console, messages, progress, readable_bytes, run, say
+from aura_jax.cli.run import run
+from aura_jax.console import console, messages, progress, say
 from aura_jax.errors import AuraError
 from aura_jax.files import check_free, replacing
 from convert.source import open_source
@@ -47,16 +49,16 @@ def convert(
     with replacing(dst) as temporary:
         save(vae, temporary, layout=layout)
         del vae  # the check below loads the file that was written
-        written = summarise(open_safetensors(temporary))
+        written = summarize(open_safetensors(temporary))
         if verify:
             _verify(open_source(path, allow_pickle=allow_pickle), temporary, param_dtype)
-    say(f"wrote {dst} ({readable_bytes(dst.stat().st_size)}): {written}")
+    say(f"wrote {dst} ({decimal(dst.stat().st_size)}): {written}")
 
 
 def _read(path: Path, param_dtype: DTypeLike | None, *, allow_pickle: bool) -> AuraEquiVAE:
     """Builds the model; the source is closed when this returns, which frees its memory."""
     source = open_source(path, allow_pickle=allow_pickle)
-    say(f"read {path} ({readable_bytes(path.stat().st_size)}): {summarise(source)}")
+    say(f"read {path} ({decimal(path.stat().st_size)}): {summarize(source)}")
     with progress() as bar:
         task = bar.add_task("convert", total=len(source.tensors))
 

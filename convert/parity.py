@@ -90,7 +90,7 @@ def relative_error(x: np.ndarray, reference: np.ndarray) -> float:
 
 
 def seeded_images(config: AuraConfig) -> np.ndarray:
-    """The same random images [B, H, W, C] in [-1, 1] in every run: blocks of colour with noise."""
+    """The same random images [B, H, W, C] in [-1, 1] in every run: blocks of color with noise."""
     rng = np.random.default_rng(SEED)
     blocks = rng.uniform(-0.8, 0.8, (BATCH, HEIGHT, WIDTH, config.in_channels))
     images = blocks.repeat(config.downsampling, axis=1).repeat(config.downsampling, axis=2)

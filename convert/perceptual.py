@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from rich.filesize import decimal
 from safetensors.numpy import save_file
 
 from aura_jax.checkpoint.names import hwio, torch_name, torch_shape
 from aura_jax.checkpoint.tensors import StoredCheckpoint, StoredTensor, is_pickle, open_safetensors
-from aura_jax.console import readable_bytes, run, say
+from aura_jax.cli.run import run
+from aura_jax.console import say
 from aura_jax.errors import CheckpointError
 from aura_jax.files import check_free, replacing
 from aura_jax.training.networks.lpips import blueprint, read_exactly, shapes_of
@@ -45,7 +47,7 @@ def convert(
     with replacing(out) as temporary:
         save_file(arrays, temporary)
     holds = "VGG16 and LPIPS heads" if lpips else "VGG16 without LPIPS heads"
-    say(f"wrote {out} ({readable_bytes(out.stat().st_size)}): {holds}")
+    say(f"wrote {out} ({decimal(out.stat().st_size)}): {holds}")
 
 
 def _converted(

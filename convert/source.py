@@ -60,7 +60,7 @@ def _is_zip(path: Path) -> bool:
 def _state_dicts(content: Any, name: str, depth: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
     """The mappings in a checkpoint that hold parameters of an encoder and decoder, by their path.
 
-    Training code keeps them beside counters, optimisers and other networks.
+    Training code keeps them beside counters, optimizers and other networks.
     """
     import torch
 

@@ -79,7 +79,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest neighbour, then a 3×3 convolution."""
+    """Nearest neighbor, then a 3×3 convolution."""
 
     def __init__(self, channels: int):
         super().__init__()

@@ -1,6 +1,6 @@
 """Free flips while training on latents: one draw acts on latents and on images, inside one jit.
 
-A linear map learns the colour of each 8 x 8 patch from its latent. The latents are encoded once;
+A linear map learns the color of each 8 x 8 patch from its latent. The latents are encoded once;
 every step sees them under new flips, at the cost of reversing an axis and changing a few signs.
 """
 
@@ -28,10 +28,10 @@ def train_step(weights: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array
     horizontal, vertical = aura_jax.random_flips(key, BATCH)
     z = aura_jax.flip_latents(latents, horizontal=horizontal, vertical=vertical)
     x = aura_jax.flip_images(images, horizontal=horizontal, vertical=vertical)
-    colours = x.reshape(BATCH, 8, 8, 8, 8, 3).mean(axis=(2, 4))
+    colors = x.reshape(BATCH, 8, 8, 8, 8, 3).mean(axis=(2, 4))
 
     def loss(weights: jax.Array) -> jax.Array:
-        return jnp.square(z @ weights - colours).mean()
+        return jnp.square(z @ weights - colors).mean()
 
     value, gradient = jax.value_and_grad(loss)(weights)
     return weights - RATE * gradient, value
@@ -42,5 +42,5 @@ losses = []
 for key in jax.random.split(jax.random.key(0), STEPS):
     weights, value = train_step(weights, key)
     losses.append(float(value))
-print(f"mean squared error of the colours: {losses[0]:.3f} -> {losses[-1]:.3f}")
+print(f"mean squared error of the colors: {losses[0]:.3f} -> {losses[-1]:.3f}")
 assert losses[-1] < losses[0]

@@ -68,8 +68,8 @@ def draw_pictures(folder: Path, count: int) -> None:
 
 
 def draw(kind: str, rng: np.random.Generator) -> Pixels:
-    """A shape of random place, size and colour on a pale ground, lit from the left."""
-    colour, pale = colorsys.hsv_to_rgb(rng.random(), 0.85, 0.85), rng.uniform(0.83, 0.93, 3)
+    """A shape of random place, size and color on a pale ground, lit from the left."""
+    color, pale = colorsys.hsv_to_rgb(rng.random(), 0.85, 0.85), rng.uniform(0.83, 0.93, 3)
     radius, x, y = SIDE * rng.uniform((0.22, 0.36, 0.36), (0.31, 0.56, 0.58))
     rows, columns = np.mgrid[: 4 * SIDE, : 4 * SIDE] / 4  # four by four points a pixel
     u, v = (columns - x) / radius, (rows - y) / radius
@@ -80,7 +80,7 @@ def draw(kind: str, rng: np.random.Generator) -> Pixels:
     light = 0.25 + 0.75 * (0.55 * np.sqrt(1 - right**2) - 0.83 * right).clip(0)
     shadow = 0.55 * np.exp(-((((u - 0.75) / 1.1) ** 2 + ((v - 1) / 0.22) ** 2) ** 2))
     ground = (1 - shadow) * (0.85 + 0.15 * rows / SIDE)
-    points = np.where(inside, np.multiply.outer(colour, light), np.multiply.outer(pale, ground))
+    points = np.where(inside, np.multiply.outer(color, light), np.multiply.outer(pale, ground))
     return 2 * points.reshape(3, SIDE, 4, SIDE, 4).mean((2, 4)).transpose(1, 2, 0) - 1
 
 
@@ -91,7 +91,7 @@ def command(*words: object) -> None:
 
 
 def batches(source: LatentSource) -> Iterable[dict[str, Any]]:
-    """Endless batches of normalised latents, flipped at random, and numbers of their classes."""
+    """Endless batches of normalized latents, flipped at random, and numbers of their classes."""
 
     def prepared(sample: dict[str, Any]) -> dict[str, Any]:
         z = normalize(sample["latent"], source.statistics)
@@ -175,7 +175,7 @@ def euler_step(model: Velocity, z: jax.Array, t: float, label: jax.Array) -> jax
 
 
 def sample(model: Velocity, number: int) -> jax.Array:
-    """Normalised latents of the class of this number, by Euler's method from noise."""
+    """Normalized latents of the class of this number, by Euler's method from noise."""
     z = jax.random.normal(jax.random.key(number), (SHOWN, *LATENT))
     for step in range(EULER_STEPS):
         z = euler_step(model, z, step / EULER_STEPS, jnp.full(SHOWN, number))

@@ -1,7 +1,7 @@
 """The pictures that the embedded checkpoint learned from, made from what packages bundle.
 
 Needs `pip install scikit-image scikit-learn matplotlib`. Writes OUT/train, the photographs of
-scikit-image and scikit-learn in random orientations and colours, and collages of them; and
+scikit-image and scikit-learn in random orientations and colors, and collages of them; and
 OUT/held_out, photographs that are never trained on.
 """
 
@@ -83,11 +83,11 @@ def square(photo: Pixels8, rng: np.random.Generator) -> Pixels8:
 
 
 def varied(photo: Pixels8, rng: np.random.Generator) -> Pixels8:
-    """A photograph turned, mirrored and in other colours."""
+    """A photograph turned, mirrored and in other colors."""
     turned = np.rot90(photo, rng.integers(4))[:, :: rng.choice([-1, 1])]
-    colours = rng.permutation(3) if rng.random() < 0.5 else np.arange(3)
-    tint = rng.uniform(0.75, 1, 3)  # so that gray photographs get a colour too
-    pixels = turned[..., colours].astype(np.float32) / 255 * tint.astype(np.float32)
+    colors = rng.permutation(3) if rng.random() < 0.5 else np.arange(3)
+    tint = rng.uniform(0.75, 1, 3)  # so that gray photographs get a color too
+    pixels = turned[..., colors].astype(np.float32) / 255 * tint.astype(np.float32)
     for i, change in enumerate((random_hue, random_saturation, random_contrast, random_brightness)):
         key = jax.random.key(rng.integers(2**31))
         limits = ((0.2,), (0.5, 1.6), (0.6, 1.4), (0.15,))[i]
@@ -96,7 +96,7 @@ def varied(photo: Pixels8, rng: np.random.Generator) -> Pixels8:
 
 
 def collage(photos: list[Pixels8], rng: np.random.Generator) -> Pixels8:
-    """Leaves fallen on each other, each a piece of a photograph or one colour.
+    """Leaves fallen on each other, each a piece of a photograph or one color.
 
     Their sizes follow the power law of objects in photographs (Lee, Mumford, Huang, 2001).
     """
@@ -115,7 +115,7 @@ def collage(photos: list[Pixels8], rng: np.random.Generator) -> Pixels8:
 
 
 def piece(photos: list[Pixels8], side: int, rng: np.random.Generator) -> Pixels8:
-    """A square of a photograph, or of one of its colours."""
+    """A square of a photograph, or of one of its colors."""
     photo = photos[rng.integers(len(photos))]
     extent = int(rng.uniform(0.1, 1) * min(photo.shape[:2]))
     top, left = (rng.integers(n - extent + 1) for n in photo.shape[:2])

@@ -17,6 +17,6 @@ def write_photos(folder: Path, count: int, size: int = 48) -> Path:
 
 
 def random_crops(seed: int = 0, batch: int = 4, size: int = 16) -> np.ndarray:
-    """8-bit squares of random colours, 4 pixels a side."""
+    """8-bit squares of random colors, 4 pixels a side."""
     coarse = np.random.default_rng(seed).integers(0, 256, (batch, size // 4, size // 4, 3))
     return coarse.repeat(4, axis=1).repeat(4, axis=2).astype(np.uint8)

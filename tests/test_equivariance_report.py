@@ -90,8 +90,8 @@ def test_the_figure_shows_something_whatever_the_numbers():
     with Image.open(io.BytesIO(png)) as picture:
         assert picture.format == "PNG"
         assert picture.width > 1000
-        colours = np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)
-    assert len(colours) > 100
+        colors = np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)
+    assert len(colors) > 100
     assert draw(json.loads(json.dumps(document))) == png  # as from report.json
 
 

@@ -200,7 +200,7 @@ def test_clamped_numbers_are_counted(tmp_path: Path, photos: Path, weights: Path
     assert share - source.statistics.clamped < 0.02  # those that were rounded up to it
 
 
-def test_normalising_commutes_with_flips(measured: Path) -> None:
+def test_normalizing_commutes_with_flips(measured: Path) -> None:
     source = LatentSource(measured)
     z, statistics = source[2]["latent"], source.statistics
     normal = normalize(z, statistics)

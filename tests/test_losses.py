@@ -118,7 +118,7 @@ def test_blurriness_of_a_plain_image_is_finite() -> None:
     assert np.isfinite(np.asarray(blurriness(jnp.full(SHAPE, 0.3)))).all()
 
 
-def test_laplacian_ignores_plain_colour() -> None:
+def test_laplacian_ignores_plain_color() -> None:
     assert LAPLACIAN.sum() == 0
 
 

@@ -11,7 +11,7 @@ import pytest
 from aura_jax import AuraConfig
 from aura_jax.errors import TrainingError
 from aura_jax.training.config import Crops, Recipe
-from aura_jax.training.optimizer import make_optimiser, schedule
+from aura_jax.training.optimizer import make_optimizer, schedule
 from tests.conftest import TINY_CONFIG
 from tests.recipes import PLAIN, with_
 
@@ -24,9 +24,9 @@ def test_rates_of_the_groups() -> None:
         "discriminator": {"head.kernel": jnp.zeros(3)},
     }
     recipe = Recipe(steps=10_000, warmup=0)
-    optimiser = make_optimiser(recipe, 256, weights)
+    optimizer = make_optimizer(recipe, 256, weights)
     gradient = jax.tree.map(lambda x: x + 0.7, weights)
-    updates, _ = optimiser.update(gradient, optimiser.init(weights), weights)
+    updates, _ = optimizer.update(gradient, optimizer.init(weights), weights)
     moved: Any = optax.apply_updates(weights, updates)
     rates = [-float(moved["vae"][name][0]) for name in names]
     np.testing.assert_allclose(rates, [1e-4, 1e-4, 2**-6 / 256], rtol=1e-4)

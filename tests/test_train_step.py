@@ -66,9 +66,9 @@ def test_saving_memory_changes_nothing(
 
 
 def gradient_of(trainer: Trainer) -> tuple[Any, list[dict[str, float]]]:
-    """A gradient, as the first moment of the optimiser after one step (times 1 - 0.9)."""
+    """A gradient, as the first moment of the optimizer after one step (times 1 - 0.9)."""
     state, lines = after(trainer, 1)
-    return [mu for _, mu in optax.tree.get_all_with_path(state.optimiser, "mu")], lines
+    return [mu for _, mu in optax.tree.get_all_with_path(state.optimizer, "mu")], lines
 
 
 @pytest.mark.parametrize(("train", "other"), [("decoder", "encoder"), ("encoder", "decoder")])

@@ -73,7 +73,7 @@ def test_processes_share_the_pictures(folder: Path, tmp_path: Path) -> None:
 
 
 def test_crops_come_from_the_picture(tmp_path: Path) -> None:
-    """A picture whose colours say where they are: crops keep the ratio of its sides."""
+    """A picture whose colors say where they are: crops keep the ratio of its sides."""
     folder = tmp_path / "photos"
     folder.mkdir()
     ramp = np.arange(128, dtype=np.uint8)

@@ -34,7 +34,7 @@ def main(out: str, coordinator: str | None = None) -> None:
         state, metrics = trainer.step(state, images, jax.random.key(step))
         losses.append(float(metrics["loss"]))
         if step == 0:  # after one step the first moment is the gradient, times 1 - 0.9
-            found = optax.tree.get_all_with_path(state.optimiser, "mu")
+            found = optax.tree.get_all_with_path(state.optimizer, "mu")
             moments = jax.tree.leaves([moment for _, moment in found])
             gradient = {f"gradient_{i}": np.asarray(moment) for i, moment in enumerate(moments)}
     if jax.process_index() == 0:

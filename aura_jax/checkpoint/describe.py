@@ -25,7 +25,7 @@ class Summary:
         return f"{counts}, {self.layout} layout\n{self.config}"
 
 
-def summarise(stored: StoredCheckpoint) -> Summary:
+def summarize(stored: StoredCheckpoint) -> Summary:
     """Reads no tensor, only names, shapes and types.
 
     Raises:

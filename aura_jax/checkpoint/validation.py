@@ -29,7 +29,7 @@ type Shapes = Mapping[str, Shape]
 def blueprint(
     config: AuraConfig, dtype: np.dtype, param_dtype: np.dtype
 ) -> tuple[nnx.GraphDef[AuraEquiVAE], nnx.State]:
-    """The structure of a model and the shapes of its parameters; nothing is initialised."""
+    """The structure of a model and the shapes of its parameters; nothing is initialized."""
     return nnx.split(
         nnx.eval_shape(
             lambda: AuraEquiVAE(config, dtype=dtype, param_dtype=param_dtype, rngs=nnx.Rngs(0))

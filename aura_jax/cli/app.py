@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.filesize import decimal
 
-from aura_jax.checkpoint.describe import summarise
+from aura_jax.checkpoint.describe import summarize
 from aura_jax.checkpoint.hub import find_checkpoint
 from aura_jax.checkpoint.tensors import open_safetensors
 from aura_jax.cli.cache import cache
 from aura_jax.cli.equivariance import equivariance
 from aura_jax.cli.options import DEFAULT_WEIGHTS, Json, Overwrite, Weights
+from aura_jax.cli.run import run
 from aura_jax.cli.train import train
-from aura_jax.console import progress, readable_bytes, run, say
+from aura_jax.console import progress, say
 from aura_jax.errors import AuraError, ImageError
 from aura_jax.files import check_folder, check_free
 from aura_jax.images import transforms
@@ -41,7 +43,7 @@ LatentsFile = Annotated[Path, typer.Argument(metavar="LATENTS", help="What `enco
 Size = Annotated[int | None, typer.Option(min=1, help="Cut out a square of this many pixels.")]
 Crop = Annotated[
     int | None,
-    typer.Option(min=0, help="Its distance from the left and top edge, in pixels; else centred."),
+    typer.Option(min=0, help="Its distance from the left and top edge, in pixels; else centered."),
 ]
 
 app = typer.Typer(
@@ -116,9 +118,7 @@ def encode(
     lines = [
         f"{r['name']}: latent {' x '.join(map(str, r['shape']))} {r['dtype']}" for r in results
     ]
-    _report(
-        results, [*lines, f"wrote {out} ({readable_bytes(out.stat().st_size)})"], as_json=as_json
-    )
+    _report(results, [*lines, f"wrote {out} ({decimal(out.stat().st_size)})"], as_json=as_json)
 
 
 @app.command()
@@ -172,9 +172,9 @@ def info(
 ) -> None:
     """Say what a checkpoint holds; its names and shapes are checked, its values are not read."""
     path = find_checkpoint(checkpoint)
-    summary, size = summarise(open_safetensors(path)), path.stat().st_size
+    summary, size = summarize(open_safetensors(path)), path.stat().st_size
     result = {"path": str(path), "bytes": size, **dataclasses.asdict(summary)}
-    _report(result, [f"{path} ({readable_bytes(size)})", str(summary)], as_json=as_json)
+    _report(result, [f"{path} ({decimal(size)})", str(summary)], as_json=as_json)
 
 
 def _each[Result](

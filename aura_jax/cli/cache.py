@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.filesize import decimal
 from rich.table import Table
 from typer.core import TyperGroup
 
 from aura_jax.cli.options import DEFAULT_WEIGHTS, Json, Weights
-from aura_jax.console import console, progress, readable_bytes, say
+from aura_jax.console import console, progress, say
 from aura_jax.errors import CacheError
 from aura_jax.extras import needs
 from aura_jax.latents.manifest import Manifest
@@ -52,7 +53,7 @@ def make(
     size: Annotated[
         int | None,
         typer.Option(
-            help="Cut pictures to centred squares, scaled to this many pixels. "
+            help="Cut pictures to centered squares, scaled to this many pixels. "
             "Default: as they are, if all are equal."
         ),
     ] = None,
@@ -162,7 +163,7 @@ def stats(folder: Folder, as_json: Json = False) -> None:
 
 
 def _summary(manifest: Manifest) -> str:
-    size = readable_bytes(sum(shard.bytes for shard in manifest.shards))
+    size = decimal(sum(shard.bytes for shard in manifest.shards))
     found = f"{len(manifest)} latents in {len(manifest.shards)} shards, {size}"
     skipped = len(manifest.skipped)
     return f"{found}; {skipped} pictures left out, see its manifest.json" if skipped else found

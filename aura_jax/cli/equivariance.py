@@ -34,7 +34,7 @@ def equivariance(
     out: Annotated[Path, typer.Option(help="The folder for report.json and report.png.")],
     weights: Weights = DEFAULT_WEIGHTS,
     size: Annotated[
-        int, typer.Option(help="Cut photographs to centred squares, scaled to this many pixels.")
+        int, typer.Option(help="Cut photographs to centered squares, scaled to this many pixels.")
     ] = 256,
     overwrite: Overwrite = False,
     as_json: Json = False,

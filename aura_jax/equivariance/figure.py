@@ -19,7 +19,7 @@ from aura_jax.equivariance.report import Report
 from aura_jax.equivariance.tables import verdict
 
 SIZE, DPI = (17, 10), 100  # inches, pixels an inch
-BLUE, GRAY, ORANGE = "#0072b2", "#b8b8b8", "#e69f00"  # told apart by colour-blind eyes too
+BLUE, GRAY, ORANGE = "#0072b2", "#b8b8b8", "#e69f00"  # told apart by color-blind eyes too
 TRAINED_SIGMA = 0.1
 BAR = 0.4  # width; flips are 1 apart
 NAME_LENGTH = 80  # characters of the weights' name, which may be a long path
@@ -28,11 +28,11 @@ type Place = tuple[str, ...]  # keys from a photograph's entry, or the average, 
 
 
 class Series(NamedTuple):
-    """Bars of one colour: which entry of the report, how it is drawn, how it is called."""
+    """Bars of one color: which entry of the report, how it is drawn, how it is called."""
 
     entry: str
     offset: float
-    colour: str
+    color: str
     ink: str
     label: str
 
@@ -105,12 +105,12 @@ def _noise(axes: Axes, report: Report) -> None:
     axes.set_title("Reconstruction from a noisy latent\n(bands: lowest to highest photograph)")
     sigmas = report["sigmas"]
     labels = {"multiplicative": "z·(1 + σ·n)", "additive": "z + σ·std(z)·n"}
-    for (kind, label), colour in zip(labels.items(), (BLUE, ORANGE), strict=True):
+    for (kind, label), color in zip(labels.items(), (BLUE, ORANGE), strict=True):
         photos = np.array([photo["noise"][kind] for photo in report["photos"]], float)
         mean = np.array(report["average"]["noise"][kind], float)
-        axes.plot(sigmas, mean, "o-", color=colour, label=f"{kind}, {label}")
+        axes.plot(sigmas, mean, "o-", color=color, label=f"{kind}, {label}")
         axes.fill_between(
-            sigmas, photos.min(axis=0), photos.max(axis=0), color=colour, alpha=0.15, lw=0
+            sigmas, photos.min(axis=0), photos.max(axis=0), color=color, alpha=0.15, lw=0
         )
     axes.axvline(TRAINED_SIGMA, color="k", ls=":", label="published training (multiplicative)")
     axes.set_xscale("symlog", linthresh=sigmas[1], linscale=0.4)
@@ -149,9 +149,9 @@ def _map(axes: Axes, name: str, rule: dict[str, Any]) -> AxesImage:
 
 def _diagonals(axes: Axes, report: Report) -> None:
     axes.set_title("diagonals of the maps: channels below zero negate", fontsize=10)
-    for offset, name, colour in ((-BAR / 2, "h", BLUE), (BAR / 2, "v", ORANGE)):
+    for offset, name, color in ((-BAR / 2, "h", BLUE), (BAR / 2, "v", ORANGE)):
         diagonal = np.diag(np.array(report["sign_rule"][name]["correlation"], float))
-        axes.bar(np.arange(len(diagonal)) + offset, diagonal, BAR, color=colour, label=name)
+        axes.bar(np.arange(len(diagonal)) + offset, diagonal, BAR, color=color, label=name)
     axes.axhline(0, color="k", lw=0.8)
     axes.set_ylim(-1, 1)
     axes.set_xticks(range(len(diagonal)))
@@ -165,7 +165,7 @@ def _bars(
 ) -> None:
     """Averages as bars with their numbers, photographs as dots."""
     means = np.array([_number(report["average"], place) for place in places])
-    bars = axes.bar(x + series.offset, np.nan_to_num(means), BAR, color=series.colour)
+    bars = axes.bar(x + series.offset, np.nan_to_num(means), BAR, color=series.color)
     bars.set_label(series.label)
     numbers = [f"{mean:.1f}" if np.isfinite(mean) else "∞" for mean in means]
     axes.bar_label(bars, numbers, label_type="center", fontsize=8, color=series.ink)

@@ -15,7 +15,7 @@ type Report = dict[str, Any]  # of JSON's types
 
 DEFINITIONS = {
     "g": "a flip: h horizontal, v vertical, hv both; x is a photograph, z = encode(x)",
-    "size": "sides of the centred squares of photographs, scaled by Pillow's LANCZOS",
+    "size": "sides of the centered squares of photographs, scaled by Pillow's LANCZOS",
     "signed": "g acts on latents by reversing the axis and negating the documented channels",
     "unsigned": "the control: g acts on latents by reversing the axis alone",
     "decoder": "decode(g·z) against g·decode(z)",

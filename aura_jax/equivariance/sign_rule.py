@@ -41,7 +41,7 @@ def correlation_map(
         [i, j] is the correlation of channel i of `encoded` with channel j of `reversed_latent`; 0
         where one of them is constant.
     """
-    a, b = (_standardised(x.reshape(-1, x.shape[-1])) for x in (encoded, reversed_latent))
+    a, b = (_standardized(x.reshape(-1, x.shape[-1])) for x in (encoded, reversed_latent))
     return a.T @ b / len(a)
 
 
@@ -62,8 +62,8 @@ def documented_signs(channels: int, *, horizontal: bool, vertical: bool) -> tupl
     return tuple(int(sign) for sign in flipped[0, 0])
 
 
-def _standardised(x: Float[np.ndarray, "n z"]) -> Float[np.ndarray, "n z"]:
+def _standardized(x: Float[np.ndarray, "n z"]) -> Float[np.ndarray, "n z"]:
     """Channels of mean 0 and deviation 1, or all 0 if they are constant."""
-    centred = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
-    deviation = centred.std(axis=0)
-    return centred / np.where(deviation > 0, deviation, 1)
+    centered = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
+    deviation = centered.std(axis=0)
+    return centered / np.where(deviation > 0, deviation, 1)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from aura_jax.checkpoint.describe import summarise
+from aura_jax.checkpoint.describe import summarize
 from aura_jax.checkpoint.hub import find_checkpoint, is_local
 from aura_jax.checkpoint.tensors import open_safetensors
 from aura_jax.config import LATENT_LIMIT, AuraConfig
@@ -22,7 +22,7 @@ from aura_jax.latents.shard_io import checksum
 from aura_jax.latents.spec import ComputeType, Format, NumberType
 from aura_jax.latents.workspace import BusyError, CacheFolder
 
-COLOURS = "8-bit RGB, turned as EXIF says, transparency on white, colour profiles ignored"
+COLOURS = "8-bit RGB, turned as EXIF says, transparency on white, color profiles ignored"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ def make(request: Request, engine_type: type[Engine], share: tuple[int, int]) ->
         AuraError: if something about the request, the pictures or the folder is wrong.
     """
     checkpoint = find_checkpoint(request.weights)
-    config = summarise(open_safetensors(checkpoint)).config
+    config = summarize(open_safetensors(checkpoint)).config
     _check(request, config)
     slices = find_slices(request.sources, request.per_shard)
     size = _size(request, config, slices)
@@ -152,9 +152,9 @@ def _settings(
         "config": {**dataclasses.asdict(config), "ch_mult": [*config.ch_mult]},
         "height": plan.size[0],
         "width": plan.size[1],
-        "crop": "the largest centred square" if plan.resize else None,
+        "crop": "the largest centered square" if plan.resize else None,
         "filter": "Lanczos" if plan.resize else None,
-        "colours": COLOURS,
+        "colors": COLOURS,
         "clamp": LATENT_LIMIT,
         "dtype": plan.dtype,
         "format": plan.format,

@@ -40,7 +40,7 @@ class RandomFlip(grain.transforms.RandomMap):
         """The sample with its "latent" [h, w, 16] flipped or not; other entries stay.
 
         Args:
-            element: a sample with a numpy array "latent", of any stored type, normalised or not.
+            element: a sample with a numpy array "latent", of any stored type, normalized or not.
             rng: draws two numbers.
 
         Raises:

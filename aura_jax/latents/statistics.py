@@ -1,4 +1,4 @@
-"""Statistics of latents that commute with the flips, and normalising with them."""
+"""Statistics of latents that commute with the flips, and normalizing with them."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -43,7 +43,7 @@ class Statistics:
         if any(flipped):
             raise CacheError(
                 f"means of the last four channels are {flipped}, which flips negate: "
-                "they must be 0, or flipping and normalising do not commute"
+                "they must be 0, or flipping and normalizing do not commute"
             )
         if not np.isfinite(self.mean).all() or not all(0 < s < np.inf for s in self.std):
             raise CacheError(f"mean {self.mean}, deviations {self.std}: expected finite, above 0")

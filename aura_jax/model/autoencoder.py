@@ -162,7 +162,7 @@ class AuraEquiVAE(nnx.Module):
         config: the sizes; the default is the published model.
         dtype: the type that convolutions and attention compute in, and of the results.
         param_dtype: the type that parameters are stored in.
-        rngs: keys for the random initialisation.
+        rngs: keys for the random initialization.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ def conv1x1(cin: int, cout: int, *, use_bias: bool, **options: Unpack[LayerOptio
 
 
 class GroupNorm(nnx.Module):
-    """Normalisation over pixels and the channels of each of 32 groups, then scale and bias.
+    """Normalization over pixels and the channels of each of 32 groups, then scale and bias.
 
     Takes any float type and gives float32, so that the activation is still exact and the next
     convolution's cast is the only rounding. The variance is the true one, mean((x - mean)²):
@@ -53,10 +53,10 @@ class GroupNorm(nnx.Module):
         scale, bias = (
             p[...].astype(jnp.float32)[None, None, None] for p in (self.scale, self.bias)
         )
-        centred = x.astype(jnp.float32)
-        centred -= group_mean(centred)
-        gain = scale * jax.lax.rsqrt(group_mean(jnp.square(centred)) + NORM_EPSILON)
-        return centred * gain + bias
+        centered = x.astype(jnp.float32)
+        centered -= group_mean(centered)
+        gain = scale * jax.lax.rsqrt(group_mean(jnp.square(centered)) + NORM_EPSILON)
+        return centered * gain + bias
 
 
 def group_mean(x: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
@@ -138,7 +138,7 @@ class Downsample(nnx.Module):
 
 
 class Upsample(nnx.Module):
-    """Doubles the image: nearest neighbour, then a 3×3 convolution."""
+    """Doubles the image: nearest neighbor, then a 3×3 convolution."""
 
     def __init__(self, channels: int, **options: Unpack[LayerOptions]):
         self.conv = conv3x3(channels, channels, **options)

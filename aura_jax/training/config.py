@@ -44,10 +44,10 @@ class Recipe:
     """The published recipe, but for its length; see each field.
 
     Attributes:
-        steps: optimiser steps of the whole run; the cosine schedule ends with them.
+        steps: optimizer steps of the whole run; the cosine schedule ends with them.
         crops: sizes and batches, taken in turns, one a step.
         losses: (name, weight) of each term; names are those of LOSSES.
-        gradnorm: how gradients of the image losses are normalised (`losses.gradnorm`, with the
+        gradnorm: how gradients of the image losses are normalized (`losses.gradnorm`, with the
             loss's weight), or "none": then weights multiply the losses.
         train: which network learns; the other one stays as it is.
         noise: σ of the multiplicative noise on the latent.

@@ -24,7 +24,7 @@ BRANCH_ENDS = ("conv2.kernel", "proj_out.kernel")
 
 
 def starting_point(vae: AuraEquiVAE) -> AuraEquiVAE:
-    """A freshly initialised model, as training should start from it.
+    """A freshly initialized model, as training should start from it.
 
     Then decoder(g·z) = g·decoder(z) to rounding, and encoder(g·x) = g·encoder(x) but for the
     padding of the downsampling, which has no mirror image.

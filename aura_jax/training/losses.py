@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-POOL = 16  # pixels a side of the squares whose colours `pooled_l1` compares
+POOL = 16  # pixels a side of the squares whose colors `pooled_l1` compares
 SHARP = 0.8  # blurriness below this weighs nothing in `blurry_l1`
 GRADIENT_EPSILON = 1e-8
 LAPLACIAN = np.array(  # a pixel against the 20 around it, without the corners
@@ -72,7 +72,7 @@ def l2(decoded: Images, target: Images) -> Scalar:
 def pooled_l1(decoded: Images, target: Images) -> Scalar:
     """Mean |P(decoded) - P(target)|, where P takes the means of squares of 16 × 16 pixels.
 
-    So it sees colours and shading, no detail.
+    So it sees colors and shading, no detail.
 
     Pixels at the right and bottom that fill no square are left out.
     """

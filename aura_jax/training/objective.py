@@ -1,4 +1,4 @@
-"""What a train step minimises: one batch through encoder, noise, flips and decoder."""
+"""What a train step minimizes: one batch through encoder, noise, flips and decoder."""
 
 import dataclasses
 from collections.abc import Callable

@@ -10,10 +10,10 @@ from aura_jax.training.params import Weights
 BETAS = (0.9, 0.95)
 
 
-def make_optimiser(
+def make_optimizer(
     recipe: Recipe, ch: int, weights: dict[str, Weights]
 ) -> optax.GradientTransformation:
-    """The optimiser of all weights of a run.
+    """The optimizer of all weights of a run.
 
     Args:
         recipe: its rates, warm-up and length. The discriminator's rate is constant.

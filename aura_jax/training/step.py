@@ -18,7 +18,7 @@ from aura_jax.training.config import Recipe
 from aura_jax.training.losses import Scalar
 from aura_jax.training.networks.lpips import Perceptual
 from aura_jax.training.objective import Draws, draw, prepare
-from aura_jax.training.optimizer import make_optimiser
+from aura_jax.training.optimizer import make_optimizer
 from aura_jax.training.params import Weights
 
 type Metrics = dict[str, Scalar]
@@ -33,13 +33,13 @@ class TrainState:
         step: steps done.
         weights: of "vae" and, with a loss "gan", "discriminator"; float32.
         ema: running average of the autoencoder's weights.
-        optimiser: optax's state.
+        optimizer: optax's state.
     """
 
     step: Any  # not typed by shape: checkpointing puts shapes and placements in their places
     weights: Any
     ema: Any
-    optimiser: Any
+    optimizer: Any
 
 
 class Trainer:
@@ -56,7 +56,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, vae: AuraEquiVAE, perceptual: Perceptual | None = None):
         self.recipe = recipe
         self.objective, self._initial, self._lpips = prepare(recipe, vae, perceptual)
-        self.optimiser = make_optimiser(recipe, vae.config.ch, self._initial)
+        self.optimizer = make_optimizer(recipe, vae.config.ch, self._initial)
         mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
         self._everywhere, self._split = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
         self._step = jax.jit(
@@ -75,7 +75,7 @@ class Trainer:
         """The state before the first step, on every device."""
         weights = self._initial
         state = TrainState(
-            jnp.zeros((), jnp.int32), weights, weights["vae"], self.optimiser.init(weights)
+            jnp.zeros((), jnp.int32), weights, weights["vae"], self.optimizer.init(weights)
         )
         # Copies, since steps reuse the memory of the state they are given, with the types that
         # steps return (none of them weak), which would else compile the step again.
@@ -111,7 +111,7 @@ class Trainer:
         self, state: TrainState, images: UInt8[Array, "b s s c"], key: Array, lpips: Weights
     ) -> tuple[TrainState, Metrics]:
         gradient, metrics = self._gradient(state, images, key, lpips)
-        updates, optimiser = self.optimiser.update(gradient, state.optimiser, state.weights)
+        updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.weights)
         weights = jax.tree.map(jnp.add, state.weights, updates)
         # Early on a shorter average, since it starts from weights that are soon forgotten.
         decay = jnp.minimum(self.recipe.ema, (1 + state.step) / (10 + state.step))
@@ -119,7 +119,7 @@ class Trainer:
             lambda old, new: old + (1 - decay) * (new - old), state.ema, weights["vae"]
         )
         metrics["gradient_norm"] = optax.tree.norm(gradient["vae"])
-        return TrainState(state.step + 1, weights, ema, optimiser), metrics
+        return TrainState(state.step + 1, weights, ema, optimizer), metrics
 
     def _gradient(
         self, state: TrainState, images: UInt8[Array, "b s s c"], key: Array, lpips: Weights

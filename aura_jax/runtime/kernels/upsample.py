@@ -38,7 +38,7 @@ class FoldedUpsample(nnx.Module):
         self.bias = upsample.conv.bias
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
-        """Nearest neighbour, then the 3×3 convolution."""
+        """Nearest neighbor, then the 3×3 convolution."""
         b, h, w, c = x.shape
         kernel, layout = self.kernel[...], ("NHWC", "HWIO", "NHWC")
         # The 2×2 window (i, j) of the padded image starts at pixel (i-1, j-1) of the image.

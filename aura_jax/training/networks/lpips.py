@@ -32,7 +32,7 @@ STAGES = (  # channels before the first convolution of a stage and after each on
     (256, 512, 512, 512),
     (512, 512, 512, 512),
 )
-# ImageNet's mean and deviation of each colour, for images in [-1, 1].
+# ImageNet's mean and deviation of each color, for images in [-1, 1].
 SHIFT = np.array((-0.030, -0.088, -0.188), np.float32).reshape(1, 1, 1, 3)
 SCALE = np.array((0.458, 0.448, 0.450), np.float32).reshape(1, 1, 1, 3)
 UNIT_EPSILON = 1e-10
@@ -41,7 +41,7 @@ UNIT_EPSILON = 1e-10
 class VGG16(nnx.Module):
     """The 13 convolutions of VGG16 (Simonyan & Zisserman 2015), each followed by a relu.
 
-    Takes images [B, H, W, 3] in [-1, 1], which it normalises as (x - SHIFT) / SCALE, and gives the
+    Takes images [B, H, W, 3] in [-1, 1], which it normalizes as (x - SHIFT) / SCALE, and gives the
     last activation of every stage: relu1_2, relu2_2, relu3_3, relu4_3, relu5_3, each of half the
     size (rounded down) of the one before.
     """
@@ -158,7 +158,7 @@ def load_perceptual(path: str | Path) -> Perceptual:
 
 
 def blueprint(*, heads: bool) -> tuple[nnx.GraphDef[Any], nnx.State]:
-    """The networks of a file with or without LPIPS heads, abstract: nothing is initialised."""
+    """The networks of a file with or without LPIPS heads, abstract: nothing is initialized."""
 
     def build() -> nnx.Module:
         options = LayerOptions(dtype=jnp.float32, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
