@@ -91,6 +91,11 @@ def aura(*words: object) -> None:
     subprocess.run([sys.executable, "-m", "aura_jax", *map(str, words)], check=True)
 
 
+def key(seed: int) -> jax.Array:
+    """Make a key of a generator that compiles ten times as fast on a CPU as JAX's default."""
+    return jax.random.key(seed, impl="rbg")
+
+
 def batches(source: LatentSource) -> Iterable[dict[str, Any]]:
     """Make endless batches of normalized latents, flipped at random, and their class numbers."""
 
@@ -143,9 +148,14 @@ class Velocity(nnx.Module):
 
 def train(source: LatentSource, steps: int) -> Velocity:
     """Train a model, and print the mean loss ten times."""
-    model, rngs, losses = Velocity(len(source.classes), rngs=nnx.Rngs(0)), nnx.Rngs(1), []
     rate = optax.warmup_cosine_decay_schedule(0, RATE, steps // 10, steps)
-    optimizer = nnx.Optimizer(model, optax.adamw(rate, b2=0.99), wrt=nnx.Param)
+
+    @nnx.jit  # one program, instead of one for each layer's initialization
+    def start() -> tuple[Velocity, nnx.Optimizer]:
+        model = Velocity(len(source.classes), rngs=nnx.Rngs(key(0)))
+        return model, nnx.Optimizer(model, optax.adamw(rate, b2=0.99), wrt=nnx.Param)
+
+    (model, optimizer), rngs, losses = start(), nnx.Rngs(key(1)), []
     for step, batch in enumerate(islice(batches(source), steps), 1):
         losses.append(train_step(model, optimizer, batch["z"], batch["label"], rngs()))
         if step % max(1, steps // 10) == 0:
@@ -178,7 +188,7 @@ def euler_step(model: Velocity, z: jax.Array, t: float, label: jax.Array) -> jax
 
 def sample(model: Velocity, number: int) -> jax.Array:
     """Sample normalized latents of the class of this number, by Euler's method from noise."""
-    z = jax.random.normal(jax.random.key(number), (SHOWN, *LATENT))
+    z = jax.random.normal(key(number), (SHOWN, *LATENT))
     for step in range(EULER_STEPS):
         z = euler_step(model, z, step / EULER_STEPS, jnp.full(SHOWN, number))
     return z
