@@ -1,7 +1,6 @@
 """Reading a cache: its samples by number."""
 
 import bisect
-import os
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import accumulate
@@ -28,7 +27,7 @@ class LatentSource:
     Each sample is {"latent": [h, w, 16] float32 within ±8, "key": its image's name, "label": if it
     has one}, and what a tar held beside the image: "cls", "json", "txt".
 
-    Files are opened when they are first read from, again in each process that a loader starts.
+    Files are opened when they are first read from, also after pickling for another process.
 
     Args:
         folder: the `--out` of `aura-jax cache make`.
@@ -92,7 +91,7 @@ class LatentSource:
         self.__dict__ |= state
         self._open = lru_cache(OPEN_FILES)(self._opened)
 
-    def _opened(self, path: Path, _process: int) -> Records:
+    def _opened(self, path: Path) -> Records:
         return records(path, self.manifest.spec.format)
 
     def _read[T](self, index: SupportsIndex, decode: Callable[[bytes], T]) -> T:
@@ -104,8 +103,7 @@ class LatentSource:
         record = place - (self._ends[number - 1] if number else 0)
         path = self.folder / self.manifest.shards[number].file
         try:
-            # A forked process opens files of its own: ArrayRecord's readers have threads.
-            return decode(self._open(path, os.getpid())[record])
+            return decode(self._open(path)[record])
         except Exception as error:  # ArrayRecord's own are of many types
             raise CacheError(
                 f"{path}, record {record}: cannot be read "
