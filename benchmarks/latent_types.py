@@ -20,9 +20,8 @@ from aura_jax import Codec
 from aura_jax.cli.options import DEFAULT_WEIGHTS, Weights
 from aura_jax.cli.run import run
 from aura_jax.console import console
-from aura_jax.equivariance.photos import read_squares
 from aura_jax.images.readers import find_images
-from aura_jax.images.transforms import to_uint8
+from aura_jax.images.transforms import square_pixels, to_uint8
 from aura_jax.latents.quantize import NUMPY_TYPES, restored, stored
 from aura_jax.latents.shard_io import writing
 from aura_jax.photo_latents import load_rgb, psnr
@@ -39,7 +38,7 @@ def main(
     size: Annotated[int, typer.Option(help="Side of their squares, in pixels.")] = 256,
 ) -> None:
     """Print a row for each type that `aura-jax cache` stores."""
-    pixels = np.stack([*read_squares(find_images(photos), size).values()])
+    pixels = np.stack([square_pixels(file.pixels(), size) for file in find_images(photos)])
     codec = Codec(load_rgb(weights, dtype=jnp.float32))
     latents = np.asarray(codec.encode(pixels))
     table = Table("type", "ImageNet, GB", "relative L2", "PSNR, dB", "lost, dB", box=box.MARKDOWN)
