@@ -4,7 +4,6 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
 
 INTERRUPTED = 130  # the exit status of shells for a command that Ctrl-C ended
 
@@ -33,6 +32,6 @@ def importing() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _exit(*_: object) -> NoReturn:
+def _exit(*_: object) -> None:
     os.write(2, b"interrupted\n")
     os._exit(INTERRUPTED)
