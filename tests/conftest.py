@@ -1,6 +1,7 @@
 """Strict JAX for every test, and the golden vectors of the reference."""
 
 import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,11 @@ from tests.random_models import random_lpips, random_vae
 
 jax.config.update("jax_default_matmul_precision", "highest")  # no TF32 in disguise
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Under nohup or as a background job of a script SIGINT is ignored here, and so in all processes
+# that tests start and interrupt: they would never end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 # This process and all that tests start share compiled programs.
