@@ -4,12 +4,17 @@
 is cheap and readers of cached latents need neither JAX nor Flax.
 """
 
-import lazy_loader
+from typing import Any
 
 __version__ = "0.1.0"
 
-__getattr__, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+def __getattr__(name: str) -> Any:
+    from lazy_loader import attach_stub  # late, for a command that is interrupted as it starts
+
+    load, _, names = attach_stub(__name__, __file__)  # `load` keeps what it has loaded
+    return names if name == "__all__" else load(name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted([*__getattr__("__all__"), "__version__"])

@@ -1,14 +1,11 @@
 """The terminal: results on stdout, messages and progress bars on stderr."""
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 # Names of files are printed as they are: no markup, no emoji codes, no colors of numbers.
 console = Console(markup=False, emoji=False, highlight=False)
@@ -16,15 +13,24 @@ messages = Console(markup=False, emoji=False, highlight=False, stderr=True)
 
 
 def say(line: str) -> None:
-    """Prints a line of results, never broken at the terminal's width."""
+    """Print a line of results, never broken at the terminal's width."""
     console.print(line, soft_wrap=True)
 
 
-def progress(*columns: ProgressColumn) -> Progress:
-    """A progress bar on stderr, if that is a terminal; stdout holds results only.
+def progress(*columns: "ProgressColumn") -> "Progress":
+    """Make a progress bar on stderr, which is shown if that is a terminal.
 
-    `columns` stand behind the bar; the time that has passed does by default.
+    Args:
+        columns: the columns behind the bar; by default the elapsed time.
     """
+    from rich.progress import (  # late, as `--help` needs none
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
     return Progress(
         *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()),
         *(columns or (TimeElapsedColumn(),)),

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +15,8 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     """Refuse an output file that cannot be written, before any work is done for it.
 
     Raises:
-        AuraError: if the path is a folder, lies in a missing or read-only one, or exists without
-            `overwrite`.
+        AuraError: if the path is a folder, lies in a missing or read-only one, has a name that the
+            disk cannot hold, or exists without `overwrite`.
     """
     if path.is_dir():
         raise AuraError(f"{path}: is a folder; give a file name")
@@ -27,7 +26,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         raise AuraError(f"{path}: is not a regular file, so it cannot be replaced")
     if path.exists() and not overwrite:
         raise AuraError(f"{path}: exists already; give another name or --overwrite")
-    _check_writable(path.absolute().parent, path)
+    _check_writable(path, path)
 
 
 def check_folder(path: Path) -> None:
@@ -39,7 +38,7 @@ def check_folder(path: Path) -> None:
     existing = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not existing.is_dir():
         raise AuraError(f"{existing}: is a file; give a folder")
-    _check_writable(existing, path)
+    _check_writable(existing / path.absolute().name, path)
 
 
 def check_own(path: Path, marker: Path, noun: str) -> None:
@@ -70,10 +69,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         AuraError: if the file cannot be written, with the system's reason.
     """
     path = Path(path)
-    temporary = path.absolute().with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = _beside(path)
     try:
-        # 0666 for the kernel to apply the umask to: reading the umask would change it for a moment.
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        _create(temporary)
         yield temporary
         if path.is_file():
             temporary.chmod(path.stat().st_mode & 0o7777)
@@ -86,13 +84,27 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _check_writable(folder: Path, path: Path) -> None:
-    """Try it: permissions alone do not tell of read-only disks."""
+def _check_writable(place: Path, path: Path) -> None:
+    """Create a file beside `place` and remove it; `path` is the output, for the message.
+
+    Permissions alone do not tell of read-only disks, nor of names that are too long.
+    """
+    temporary = _beside(place)
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        _create(temporary)
+        temporary.unlink()
     except OSError as error:
         raise AuraError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _beside(path: Path) -> Path:
+    absolute = path.absolute()
+    return absolute.parent / f".{absolute.name}.{secrets.token_hex(4)}"
+
+
+def _create(path: Path) -> None:
+    # 0666 for the kernel to apply the umask to: reading the umask would change it for a moment.
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
 
 
 def _sync(path: Path) -> None:

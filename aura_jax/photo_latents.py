@@ -1,4 +1,9 @@
-"""One photograph in and out of the latent space, and the file that keeps its latent."""
+"""Images of any size through the model, and the file that keeps their latents.
+
+The model takes sides that are multiples of 8 (of its downsampling), so an image is padded at the
+right and bottom edges. A `Latent` remembers where the image lies in the padded one, also when it is
+flipped, so that decoding gives the image's own size back.
+"""
 
 import dataclasses
 import json
@@ -21,26 +26,23 @@ from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.runtime.functional import decode, encode
 from aura_jax.symmetry import FLIPS, Flip, flip_images, flip_latents
 
-type Box = tuple[int, int, int, int]
+type Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
 
 @dataclasses.dataclass(frozen=True)
 class Latent:
-    """The latent [h, w, C] of a photograph, and the photograph's box in the decoded picture.
+    """The latent of one padded image, and the place of the image in it.
 
-    The box is (left, top, right, bottom) in pixels; what is outside of it is padding.
+    Attributes:
+        values: [h, w, C].
+        box: the image in the decoded one, which has [8h, 8w] pixels; the rest is padding.
     """
 
     values: np.ndarray
     box: Box
 
     def flipped(self, flip: Flip, scale: int) -> "Latent":
-        """Return the latent of the flipped photograph.
-
-        Args:
-            flip: which axes to reverse.
-            scale: pixels of the image a side of one latent pixel covers.
-        """
+        """Return the latent of the flipped image; `scale` is the model's downsampling."""
         left, top, right, bottom = self.box
         height, width = (scale * side for side in self.values.shape[:2])
         if flip["horizontal"]:
@@ -49,26 +51,87 @@ class Latent:
             top, bottom = height - bottom, height - top
         return Latent(flip_latents(self.values, **flip), (left, top, right, bottom))
 
-    def cut(self, picture: np.ndarray) -> np.ndarray:
-        """The photograph out of the decoded picture [8h, 8w, 3]."""
+    def cut(self, decoded: np.ndarray) -> np.ndarray:
+        """Cut the image out of the decoded one, [8h, 8w, 3]."""
         left, top, right, bottom = self.box
-        return picture[top:bottom, left:right]
+        return decoded[top:bottom, left:right]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruction:
+    """A decoded image, and its PSNR in decibels against the original with the same flip."""
+
+    image: Pixels8
+    psnr: float
+
+
+def load_rgb(
+    weights: str, *, config: AuraConfig | None = None, dtype: DTypeLike | None = None
+) -> AuraEquiVAE:
+    """Load a model of RGB images, as `aura_jax.load` does.
+
+    Raises:
+        AuraError: as `aura_jax.load`, and if the model's images are not RGB.
+    """
+    vae = load(weights, config=config, dtype=dtype)
+    vae.config.check_rgb(weights)
+    return vae
+
+
+def encode_photo(vae: AuraEquiVAE, pixels: Pixels) -> Latent:
+    """Encode an image [H, W, 3] in [-1, 1] of any size, padded as the model needs it.
+
+    Raises:
+        ImageError: if a side is shorter than the model's downsampling.
+    """
+    padded = pad(pixels, vae.config.downsampling)
+    values = np.asarray(encode(vae, padded[None])[0])
+    return Latent(values, (0, 0, pixels.shape[1], pixels.shape[0]))
+
+
+def decode_photo(vae: AuraEquiVAE, latent: Latent) -> Pixels8:
+    """Decode a latent to the image [H, W, 3] that was encoded, without the padding."""
+    return to_uint8(latent.cut(np.asarray(decode(vae, latent.values[None])[0])))
+
+
+def reconstructions(vae: AuraEquiVAE, pixels: Pixels) -> dict[str, Reconstruction]:
+    """Encode an image, and decode its latent as it is and flipped.
+
+    Returns:
+        decode(flip_latents(encode(image))) for "none", "h", "v" and "hv".
+    """
+    original, latent = to_uint8(pixels), encode_photo(vae, pixels)
+    results = {}
+    for name, flip in FLIPS.items():
+        image = decode_photo(vae, latent.flipped(flip, vae.config.downsampling))
+        results[name] = Reconstruction(image, psnr(image, flip_images(original, **flip)))
+    return results
+
+
+def psnr(a: Pixels8, b: Pixels8) -> float:
+    """Return the peak signal-to-noise ratio of two images in decibels; infinite for equal ones."""
+    return float(dm_pix.psnr(a / np.float32(255), b / np.float32(255)))
 
 
 def write_latents(path: Path, latents: Mapping[str, Latent], config: AuraConfig) -> None:
-    """Writes latents by name, with their boxes and the config of the model that made them."""
+    """Write latents by name to a safetensors file, with the config of the model that made them.
+
+    Raises:
+        AuraError: if the file cannot be written.
+    """
     arrays = {name: np.ascontiguousarray(latent.values) for name, latent in latents.items()}
     boxes = {name: latent.box for name, latent in latents.items()}
     about = {"config": dataclasses.asdict(config), "boxes": boxes}
-    with replacing(path) as temporary:  # one entry, as safetensors orders several at random
+    # One entry: safetensors 0.8 orders several at random, and equal latents should be equal files.
+    with replacing(path) as temporary:
         save_file(arrays, temporary, {"latents": json.dumps(about)})
 
 
 def read_latents(path: Path) -> tuple[dict[str, Latent], AuraConfig]:
-    """The latents of a file by name, and the config of the model that made them.
+    """Read a file that `write_latents` wrote: its latents by name, and the model's config.
 
     Raises:
-        CheckpointError: if the file is not sound, or not one that `write_latents` wrote.
+        CheckpointError: if the file cannot be read, or was not written by `write_latents`.
     """
     stored = open_safetensors(path)
     try:
@@ -81,9 +144,8 @@ def read_latents(path: Path) -> tuple[dict[str, Latent], AuraConfig]:
         if not latents:
             raise ValueError("it holds none")
     except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: not latents as `aura-jax encode` writes them ({error})"
-        ) from None
+        message = f"{path}: not latents as `aura-jax encode` writes them ({error})"
+        raise CheckpointError(message) from None
     return latents, config
 
 
@@ -104,62 +166,5 @@ def _box(box: Any, tensor: StoredTensor, config: AuraConfig) -> Box:
         raise ValueError(f"box {box}, expected integers")
     height, width = (config.downsampling * side for side in tensor.shape[:2])
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-        raise ValueError(f"box {box} does not lie in a picture of {width} x {height}")
+        raise ValueError(f"box {box} does not lie in an image of {width} x {height}")
     return left, top, right, bottom
-
-
-@dataclasses.dataclass(frozen=True)
-class Reconstruction:
-    """A decoded picture, and its PSNR in decibels against the photograph flipped alike."""
-
-    picture: Pixels8
-    psnr: float
-
-
-def load_rgb(
-    weights: str, *, config: AuraConfig | None = None, dtype: DTypeLike | None = None
-) -> AuraEquiVAE:
-    """Loads a model for photographs, which are RGB; see `aura_jax.load`.
-
-    Raises:
-        AuraError: if it is one for other images.
-    """
-    vae = load(weights, config=config, dtype=dtype)
-    vae.config.check_rgb(weights)
-    return vae
-
-
-def encode_photo(vae: AuraEquiVAE, pixels: Pixels) -> Latent:
-    """The latent of a photograph [H, W, 3] in [-1, 1], padded at the right and bottom edges.
-
-    Raises:
-        ImageError: if a side is shorter than the model's downsampling.
-    """
-    padded = pad(pixels, vae.config.downsampling)
-    values = np.asarray(encode(vae, padded[None])[0])
-    return Latent(values, (0, 0, pixels.shape[1], pixels.shape[0]))
-
-
-def decode_photo(vae: AuraEquiVAE, latent: Latent) -> Pixels8:
-    """The photograph of a latent, without the padding."""
-    return to_uint8(latent.cut(np.asarray(decode(vae, latent.values[None])[0])))
-
-
-def reconstructions(vae: AuraEquiVAE, pixels: Pixels) -> dict[str, Reconstruction]:
-    """What the model gives back for a photograph, unflipped and flipped in latent space.
-
-    Returns:
-        For none, h, v and hv: decode(flip_latents(encode(photo))), held against the photograph
-        flipped alike.
-    """
-    original, latent = to_uint8(pixels), encode_photo(vae, pixels)
-    results = {}
-    for name, flip in FLIPS.items():
-        picture = decode_photo(vae, latent.flipped(flip, vae.config.downsampling))
-        results[name] = Reconstruction(picture, psnr(picture, flip_images(original, **flip)))
-    return results
-
-
-def psnr(a: Pixels8, b: Pixels8) -> float:
-    """Peak signal-to-noise ratio of two 8-bit pictures, in decibels; infinite if they are equal."""
-    return float(dm_pix.psnr(a / np.float32(255), b / np.float32(255)))

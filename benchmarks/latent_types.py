@@ -20,9 +20,8 @@ from aura_jax import Codec
 from aura_jax.cli.options import DEFAULT_WEIGHTS, Weights
 from aura_jax.cli.run import run
 from aura_jax.console import console
-from aura_jax.equivariance.photos import read_squares
 from aura_jax.images.readers import find_images
-from aura_jax.images.transforms import to_uint8
+from aura_jax.images.transforms import square_pixels, to_uint8
 from aura_jax.latents.quantize import dequantize, quantize
 from aura_jax.latents.shard_io import writing
 from aura_jax.latents.spec import STORAGE_DTYPES
@@ -40,7 +39,7 @@ def main(
     size: Annotated[int, typer.Option(help="Side of their squares in pixels.")] = 256,
 ) -> None:
     """Print a row for each dtype that `aura-jax cache make` stores."""
-    pixels = np.stack([*read_squares(find_images(photos), size).values()])
+    pixels = np.stack([square_pixels(file.pixels(), size) for file in find_images(photos)])
     codec = Codec(load_rgb(weights, dtype=jnp.float32))
     latents = np.asarray(codec.encode(pixels))
     table = Table("dtype", "ImageNet, GB", "relative L2", "PSNR, dB", "lost, dB", box=box.MARKDOWN)

@@ -1,13 +1,30 @@
-"""Commands, run in this process."""
+"""Commands, run in this process or in one of their own."""
+
+import subprocess
+import sys
+from typing import Any
 
 import typer
 from typer.testing import CliRunner
 
 
 def invoke(app: typer.Typer, *words: object) -> str:
-    """Runs a command; raises what it raises, returns what it prints."""
+    """Run a command in this process; raise what it raises, return what it prints."""
     result = CliRunner().invoke(app, [str(word) for word in words])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
     return result.stdout
+
+
+def start(*words: object, python: tuple[str, ...] = (), **options: Any) -> subprocess.Popen[str]:
+    """Start `aura-jax` with these words in a process of its own, whose output is kept.
+
+    Args:
+        words: the arguments of the command.
+        python: options of the Python interpreter.
+        options: more arguments of `subprocess.Popen`.
+    """
+    command = [sys.executable, *python, "-m", "aura_jax", *map(str, words)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, **options)

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from aura_jax.cli import app as cli
 from aura_jax.images.io import read_image
 from aura_jax.images.transforms import to_uint8
 from aura_jax.photo_latents import Latent, read_latents, write_latents
-from tests.commands import invoke
+from tests.commands import invoke, start
 from tests.conftest import GOLDEN_CONFIG, GOLDEN_WEIGHTS, ROOT
 
 PHOTO = ROOT / "examples" / "chelsea.jpg"
@@ -98,7 +96,7 @@ def test_several_photos_of_several_sizes(photo: Path, tmp_path: Path):
     command("decode", tmp_path / "z.st", "--out", tmp_path / "both", *WEIGHTS)
     sizes = {path.name: size_of(path) for path in (tmp_path / "both").iterdir()}
     assert sizes == {"corner.png": (45, 30), "gray.png": (16, 24)}
-    with pytest.raises(AuraError, match="one picture for 2 latents; name a folder"):
+    with pytest.raises(AuraError, match="one image for 2 latents; give a folder"):
         command("decode", tmp_path / "z.st", "--out", tmp_path / "one.png", *WEIGHTS)
 
 
@@ -132,17 +130,17 @@ def test_refusals_name_the_thing_and_write_nothing(photo: Path, tmp_path: Path):
     z, small, text = tmp_path / "z.st", tmp_path / "small.png", tmp_path / "text.png"
     Image.new("RGB", (40, 7)).save(small)
     text.write_text("hello")
+    photo.with_suffix(".webp").write_text("its twin")
     command("encode", photo, "--out", z, *WEIGHTS)
     before = sorted(tmp_path.iterdir())
-    twin = photo.with_suffix(".webp")
     out = ("--out", tmp_path / "new.st", *WEIGHTS)
     for words, message in (
-        (("encode", text, *out), "text.png: not a picture"),
-        (("encode", tmp_path / "no.png", *out), "no.png: No such file"),
-        (("encode", small, *out), r"small\.png: a picture of 40 x 7: each side needs 8 pixels"),
-        (("encode", photo, photo, *out), "of the same name: corner"),
-        (("encode", photo, twin, *out), "of the same name: corner"),
-        (("encode", photo, "--size", "99", *out), r"corner\.png: a crop of 99 x 99 .* 45 x 30"),
+        (("encode", text, *out), "every image was skipped"),
+        (("encode", tmp_path / "no.png", *out), "no.png: no such file or folder"),
+        (("encode", small, *out), "every image was skipped"),
+        (("encode", photo, photo, *out), "2 images are named 'corner'"),
+        (("encode", tmp_path, *out), "2 images are named 'corner'"),
+        (("encode", photo, "--size", "99", *out), "every image was skipped"),
         (("encode", photo, "--crop", "9", *out), "--crop .* give its --size too"),
         (("encode", photo, "--out", tmp_path / "no" / "z", *WEIGHTS), "folder .* does not exist"),
         (("encode", photo, "--out", tmp_path / "z", "--weights", text), "text.png: is not a sound"),
@@ -150,12 +148,12 @@ def test_refusals_name_the_thing_and_write_nothing(photo: Path, tmp_path: Path):
         (("flip", z, "--out", tmp_path / "new.st"), "nothing to flip: give -h, -v or both"),
         (("flip", GOLDEN_WEIGHTS, "-h", "--out", tmp_path / "new.st"), "not latents as"),
         (("decode", text, "--out", tmp_path / "new", *WEIGHTS), "text.png: is not a sound"),
-        (("decode", z, "--out", z / "new", *WEIGHTS), "z.st: is a file, give a folder"),
+        (("decode", z, "--out", z / "new", *WEIGHTS), "z.st: is a file; give a folder"),
         (
             ("decode", z, "--out", text.with_suffix(""), "--weights", text),
             "text.png: is not a sound",
         ),
-        (("decode", z, "--out", z, *WEIGHTS), "z.st: is a file, give a folder"),
+        (("decode", z, "--out", z, *WEIGHTS), "z.st: is a file; give a folder"),
         (("info", tmp_path / "no.pt"), "no.pt: no such file"),
     ):
         with pytest.raises(AuraError, match=message):
@@ -204,7 +202,7 @@ def test_models_of_other_channels_and_pictures_of_other_formats(photo: Path, tmp
     config = AuraConfig(32, (2,), 1, 4, out_channels=1)
     aura_jax.save(AuraEquiVAE(config, rngs=nnx.Rngs(0)), tmp_path / "gray")
     words = ("reconstruct", photo, "--out", tmp_path / "o.png", "--weights", tmp_path / "gray")
-    with pytest.raises(AuraError, match="gray: not a model of RGB pictures"):
+    with pytest.raises(AuraError, match="gray: not a model of RGB images"):
         command(*words)
     command("encode", photo, "--out", tmp_path / "z.st", *WEIGHTS)
     with pytest.raises(AuraError, match=r"o\.gif: expected a name that ends in \.png"):
@@ -219,31 +217,25 @@ def test_latents_of_another_model_are_refused(photo: Path, tmp_path: Path, tiny_
 
 
 def test_a_mistake_is_one_line_and_no_traceback(tmp_path: Path):
-    words = ["info", str(tmp_path / "no such.pt")]
-    result = subprocess.run([script(), *words], capture_output=True, text=True, check=False)
-    assert result.returncode == 1
-    assert result.stdout == ""
-    assert result.stderr == f"error: {tmp_path / 'no such.pt'}: no such file\n"
+    process = start("info", tmp_path / "no such.pt")
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert output == ""
+    assert errors == f"error: {tmp_path / 'no such.pt'}: no such file\n"
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path):
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
-    words = ["reconstruct", str(pipe), "--out", str(tmp_path / "out.png"), *WEIGHTS]
-    process = subprocess.Popen([script(), *words], stderr=subprocess.PIPE)
-    with process, pipe.open("wb"):  # opens once the command has come to reading the photograph
+    process = start("reconstruct", pipe, "--out", tmp_path / "out.png", *WEIGHTS)
+    with process, pipe.open("wb"):  # opens once the command has come to reading the image
         process.send_signal(signal.SIGINT)
-        errors = process.communicate()[1].decode()
+        errors = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert "Traceback" not in errors
+    assert errors == "interrupted\n"
     assert list(tmp_path.iterdir()) == [pipe]
 
 
 def size_of(path: Path) -> tuple[int, int]:
     with Image.open(path) as image:
         return image.size
-
-
-def script() -> str:
-    """The installed console command."""
-    return os.fspath(Path(sys.executable).parent / "aura-jax")

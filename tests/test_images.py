@@ -161,7 +161,7 @@ def broken_files(folder: Path) -> dict[str, Path]:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     jpeg = saved(folder / "whole.jpg", Image.fromarray(noise)).read_bytes()
     contents = {
-        "not a picture": b"hello",
+        "not an image": b"hello",
         "cut": whole[: len(whole) // 2],
         "truncated": jpeg[: len(jpeg) // 2],
         "zero": b"",

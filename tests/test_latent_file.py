@@ -40,7 +40,7 @@ def test_the_box_moves_with_the_flip():
     [
         (VALUES, {}, "'config'"),
         (VALUES, {**ABOUT, "boxes": {}}, "'a'"),
-        (VALUES, {**ABOUT, "boxes": {"a": [0, 0, 25, 9]}}, "does not lie in a picture of 24 x 16"),
+        (VALUES, {**ABOUT, "boxes": {"a": [0, 0, 25, 9]}}, "does not lie in an image of 24 x 16"),
         (VALUES, {**ABOUT, "boxes": {"a": [0, 0]}}, "not enough values"),
         (VALUES, {**ABOUT, "boxes": {"a": [0, 0, 20.5, 9]}}, "expected integers"),
         (VALUES, {**ABOUT, "boxes": {"a": [0, 0, float("inf"), 9]}}, "expected integers"),

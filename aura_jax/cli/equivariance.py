@@ -1,59 +1,64 @@
-"""The command aura-jax equivariance: how equivariant is a checkpoint?"""
+"""The command equivariance: a report on how equivariant a checkpoint is."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import jax
-import jax.numpy as jnp
 import typer
 
-from aura_jax.cli.options import DEFAULT_WEIGHTS, Json, Overwrite, Weights
+from aura_jax.cli.options import DEFAULT_WEIGHTS, Images, Json, Overwrite, Weights
+from aura_jax.cli.start import importing
 from aura_jax.console import console, progress, say
-from aura_jax.equivariance.measure import Measures, measure
-from aura_jax.equivariance.metrics import BORDER
-from aura_jax.equivariance.photos import read_squares
-from aura_jax.equivariance.report import Report, report
-from aura_jax.equivariance.tables import lines, tables
 from aura_jax.errors import AuraError
 from aura_jax.extras import needs
 from aura_jax.files import check_folder, check_free, replacing
-from aura_jax.images.readers import ImageFile, find_images
-from aura_jax.images.transforms import Pixels
-from aura_jax.model.autoencoder import AuraEquiVAE
-from aura_jax.photo_latents import load_rgb
+
+if TYPE_CHECKING:
+    from aura_jax.equivariance import Measures, Report
+    from aura_jax.images.transforms import Pixels
+    from aura_jax.model.autoencoder import AuraEquiVAE
 
 SEED = 0
 JSON_NAME, FIGURE_NAME = "report.json", "report.png"
 
 
 def equivariance(
-    photos: Annotated[
-        list[Path], typer.Argument(metavar="PHOTO", help="Pictures, or folders of pictures.")
-    ],
-    out: Annotated[Path, typer.Option(help="The folder for report.json and report.png.")],
+    images: Images,
+    out: Annotated[Path, typer.Option(help="The folder to write report.json and report.png to.")],
     weights: Weights = DEFAULT_WEIGHTS,
     size: Annotated[
-        int, typer.Option(help="Cut photographs to centered squares, scaled to this many pixels.")
+        int,
+        typer.Option(help="Cut images to centered squares and scale them to this many pixels."),
     ] = 256,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Measure on photographs how exactly flips of latents are flips of images: figure and JSON."""
-    with needs("report"):
-        from aura_jax.equivariance.figure import draw
+    """Measure on photographs how exactly flips of latents are flips of images.
+
+    Errors of the decoder, the encoder and the round trip, the recovered signs
+    and a control without signs, all computed in float32.
+    """
     _check_out(out, overwrite=overwrite)
-    _check_size(size)
-    squares = read_squares(_found(photos, out), size)
-    measures = _measured(_load(weights, size), squares)
+    with importing():
+        from aura_jax.cli import inputs
+        from aura_jax.images.transforms import square_pixels
+    files = inputs.find(images, out / FIGURE_NAME)
+    with importing(), needs("report"):
+        from aura_jax.equivariance import report
+        from aura_jax.equivariance.figure import draw
+        from aura_jax.equivariance.tables import lines, tables
+    vae = _load(weights, size)
+    squares = inputs.each(files, lambda pixels: square_pixels(pixels, size))
+    measures = _measured(vae, {str(file): pixels for file, pixels in squares})
     result = report(measures, weights=weights, size=size, seed=SEED, dtype="float32")
     _write(out, result, draw(result))
     if as_json:
         print(json.dumps(result, allow_nan=False))
-        return
-    console.print(*tables(result))
-    for line in (*lines(result), f"wrote {out / JSON_NAME} and {out / FIGURE_NAME}"):
-        say(line)
+    else:
+        console.print(*tables(result))
+        for line in (*lines(result), f"wrote {out / JSON_NAME} and {out / FIGURE_NAME}"):
+            say(line)
+    inputs.check_complete(files, squares)
 
 
 def _check_out(out: Path, *, overwrite: bool) -> None:
@@ -62,31 +67,26 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
         check_free(out / name, overwrite=overwrite)
 
 
-def _check_size(size: int) -> None:
+def _load(weights: str, size: int) -> "AuraEquiVAE":
+    """Load a model that takes such images, and computes in float32: bfloat16 rounds by 1e-2."""
+    from aura_jax.equivariance.metrics import BORDER
+    from aura_jax.photo_latents import load_rgb
+
     if size <= 2 * BORDER:
         raise AuraError(f"--size {size}: expected more than {2 * BORDER} pixels")
-
-
-def _found(photos: list[Path], out: Path) -> list[ImageFile]:
-    """The photographs, none of which may be what the figure is going to replace."""
-    files = find_images(photos)
-    figure = out / FIGURE_NAME
-    if figure.resolve() in [file.path.resolve() for file in files]:
-        raise AuraError(f"{figure}: is among the photographs; give an --out apart from them")
-    return files
-
-
-def _load(weights: str, size: int) -> AuraEquiVAE:
-    """A model for such photographs, computing in float32: bfloat16 would round by 1e-2."""
-    vae = load_rgb(weights, dtype=jnp.float32)
+    vae = load_rgb(weights, dtype="float32")
     if size % vae.config.downsampling:
         multiple = vae.config.downsampling
         raise AuraError(f"--size {size}: expected a multiple of {multiple}, as the model takes")
     return vae
 
 
-def _measured(vae: AuraEquiVAE, squares: dict[str, Pixels]) -> dict[str, Measures]:
-    """One photograph at a time, which keeps memory small, and all with the same noise."""
+def _measured(vae: "AuraEquiVAE", squares: "dict[str, Pixels]") -> "dict[str, Measures]":
+    """Measure one image at a time, which keeps memory small, and all with the same noise."""
+    import jax
+
+    from aura_jax.equivariance import measure
+
     key = jax.random.key(SEED)
     with progress() as bar:
         return {
@@ -95,8 +95,8 @@ def _measured(vae: AuraEquiVAE, squares: dict[str, Pixels]) -> dict[str, Measure
         }
 
 
-def _write(out: Path, result: Report, figure: bytes) -> None:
-    """Both files or none."""
+def _write(out: Path, result: "Report", figure: bytes) -> None:
+    """Write both files or none."""
     document = json.dumps(result, allow_nan=False, ensure_ascii=False, indent=1).encode(
         errors="backslashreplace"  # bytes of a name that are not UTF-8, as JSON escapes them too
     )

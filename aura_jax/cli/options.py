@@ -1,13 +1,68 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from aura_jax.errors import AuraError
+
 DEFAULT_WEIGHTS = "small"
 
-Weights = Annotated[
-    str, typer.Option(help="small (comes with the package), a checkpoint file, or a hub id.")
+
+def dtype_option(
+    flag: str, purpose: str, choices: Sequence[str], default: str | None = None
+) -> Any:
+    """Make an option that takes a dtype by its full or short name, such as bfloat16 or bf16.
+
+    Args:
+        flag: the option, such as "--compute-dtype".
+        purpose: the help, to which the choices are added, such as "Compute in this dtype".
+        choices: the full names that it accepts. A command gets one of them, or its default.
+        default: the words for the default where that depends on the machine.
+    """
+
+    def dtype(text: str) -> str:
+        import numpy as np  # late, as `--help` needs neither
+
+        from aura_jax.dtypes import as_dtype
+
+        try:
+            return str(as_dtype(text, [np.dtype(choice) for choice in choices]))
+        except AuraError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return typer.Option(
+        flag,
+        metavar="DTYPE",
+        parser=dtype,
+        help=f"{purpose}: {', '.join(choices)} (short forms such as bf16 are accepted).",
+        show_default=default or True,
+    )
+
+
+Images = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="IMAGE", help="Image files; folders, searched at any depth; WebDataset tars."
+    ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output that exists.")]
-Json = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
+Weights = Annotated[
+    str,
+    typer.Option(
+        help="The checkpoint: small (comes with the package), a file, or a Hugging Face id such as "
+        "fal/AuraEquiVAE."
+    ),
+]
+ComputeDtype = Annotated[
+    str | None,
+    dtype_option(
+        "--compute-dtype",
+        "Compute in this dtype",
+        ("bfloat16", "float16", "float32"),
+        default="float32 on a CPU, bfloat16 on a GPU or TPU",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the results as one JSON document.")]

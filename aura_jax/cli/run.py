@@ -1,17 +1,30 @@
-"""Running a command: errors without tracebacks, and exit codes."""
+"""Running a command: exit codes, errors without tracebacks, results as lines or as JSON."""
 
+import json
 import sys
+from collections.abc import Iterable
+from typing import Any
 
 import typer
 
-from aura_jax.console import messages
+from aura_jax.cli.start import INTERRUPTED
+from aura_jax.console import messages, say
 from aura_jax.errors import AuraError
 
 
 def run(app: typer.Typer) -> None:
-    """Run a command; an error that the user can mend is one line on stderr and exit status 1."""
+    """Run a command and exit.
+
+    An error that the user can mend is one line on stderr and exit status 1. Ctrl-C is the line
+    "interrupted" and exit status 130, by which Typer too ends an interrupted command.
+    """
     try:
         app()
+    except (KeyboardInterrupt, SystemExit) as end:
+        if getattr(end, "code", INTERRUPTED) == INTERRUPTED:
+            messages.print("interrupted")
+            sys.exit(INTERRUPTED)
+        raise
     except (AuraError, OSError) as error:
         messages.print(f"error: {error}", style="red", soft_wrap=True)
         sys.exit(1)
@@ -20,6 +33,15 @@ def run(app: typer.Typer) -> None:
             raise
         messages.print("error: out of memory; use smaller images or batches", style="red")
         sys.exit(1)
+
+
+def report(results: Any, lines: Iterable[str], *, as_json: bool) -> None:
+    """Print results on stdout: one JSON document for scripts, or lines for people."""
+    if as_json:
+        print(json.dumps(results, allow_nan=False))
+        return
+    for line in lines:
+        say(line)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

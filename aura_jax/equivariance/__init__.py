@@ -1,49 +1,8 @@
-"""How equivariant a model is, measured on photographs: the report of `aura-jax equivariance`.
+"""Measure on images how equivariant a model is: the report of `aura-jax equivariance`.
 
-Drawing it is in `aura_jax.equivariance.figure`, which needs matplotlib.
+`__init__.pyi` lists the public names.
 """
 
-from aura_jax.equivariance.measure import (
-    FLIPS,
-    SIGMAS,
-    FlipErrors,
-    Measures,
-    Reconstruction,
-    measure,
-    noise_curves,
-)
-from aura_jax.equivariance.metrics import (
-    Distance,
-    LatentDistance,
-    border_and_interior,
-    image_distance,
-    latent_distance,
-)
-from aura_jax.equivariance.report import Report, report
-from aura_jax.equivariance.sign_rule import (
-    SignRule,
-    correlation_map,
-    documented_signs,
-    recovered_rule,
-)
+import lazy_loader
 
-__all__ = [
-    "FLIPS",
-    "SIGMAS",
-    "Distance",
-    "FlipErrors",
-    "LatentDistance",
-    "Measures",
-    "Reconstruction",
-    "Report",
-    "SignRule",
-    "border_and_interior",
-    "correlation_map",
-    "documented_signs",
-    "image_distance",
-    "latent_distance",
-    "measure",
-    "noise_curves",
-    "recovered_rule",
-    "report",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""A report as one picture. Needs matplotlib, so nothing but the command imports this module."""
+"""Draw a report as one figure. Only the command imports this module, which needs matplotlib."""
 
 import textwrap
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from aura_jax.equivariance.measure import FLIPS
+from aura_jax.equivariance.measures import FLIPS
 from aura_jax.equivariance.metrics import BORDER
-from aura_jax.equivariance.report import Report
+from aura_jax.equivariance.reports import Report
 from aura_jax.equivariance.tables import verdict
 
 SIZE, DPI = (17, 10), 100  # inches, pixels an inch
@@ -28,7 +28,7 @@ type Place = tuple[str, ...]  # keys from a photograph's entry, or the average, 
 
 
 class Series(NamedTuple):
-    """Bars of one color: which entry of the report, how it is drawn, how it is called."""
+    """Bars of one color: the entry of the report that they show, their place, color and label."""
 
     entry: str
     offset: float
@@ -48,7 +48,7 @@ PARTS = (
 
 
 def draw(report: Report) -> bytes:
-    """Draws a report, as `aura_jax.equivariance.report` or its JSON file has it, as a PNG."""
+    """Draw a report, from `aura_jax.equivariance.report` or a JSON file, and return a PNG file."""
     figure = Figure(SIZE, DPI, layout="constrained")
     top, bottom = figure.subfigures(2, 1, squeeze=False, hspace=0.05)[:, 0]
     axes = top.subplots(1, 4, width_ratios=(2.2, 1.1, 1.1, 1.8))
@@ -163,7 +163,7 @@ def _diagonals(axes: Axes, report: Report) -> None:
 def _bars(
     axes: Axes, report: Report, x: np.ndarray, places: Sequence[Place], series: Series
 ) -> None:
-    """Averages as bars with their numbers, photographs as dots."""
+    """Draw averages as bars with their numbers, and photographs as dots."""
     means = np.array([_number(report["average"], place) for place in places])
     bars = axes.bar(x + series.offset, np.nan_to_num(means), BAR, color=series.color)
     bars.set_label(series.label)
@@ -175,14 +175,14 @@ def _bars(
 
 
 def _finish_flips(axes: Axes, label: str, unit: str) -> None:
-    """One group of bars for each flip."""
+    """Label one group of bars for each flip."""
     axes.set_xticks(range(3), [*FLIPS])
     axes.set_xlabel(label)
     _finish(axes, unit)
 
 
 def _finish(axes: Axes, unit: str) -> None:
-    """The unit, and the legend above the bars."""
+    """Label the axis with its unit, and put the legend above the bars."""
     axes.set_ylabel(unit)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.3 * (high - low))

@@ -1,4 +1,4 @@
-"""How far apart two images or two latents are, in decibels and relative to their size."""
+"""Distances of two images or two latents, in decibels and relative to their size."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ BORDER = 16  # pixels: two of the published model's latent
 
 @dataclasses.dataclass(frozen=True)
 class Distance:
-    """Between images.
+    """The distance of an image from a reference.
 
     Attributes:
         psnr_db: 10·log10(peak² / mean squared error) with the peak 2, which gives the same number
@@ -28,7 +28,7 @@ class Distance:
 
 @dataclasses.dataclass(frozen=True)
 class LatentDistance:
-    """Between latents, which have no peak: the ratio is to the power of the reference.
+    """The distance of a latent from a reference; latents have no peak, as images have.
 
     Attributes:
         snr_db: -20·log10(relative_l2), infinite if they are equal. At 0 dB the error is as large
@@ -43,17 +43,17 @@ class LatentDistance:
 def image_distance(
     image: Float[np.ndarray, "*shape"], reference: Float[np.ndarray, "*shape"]
 ) -> Distance:
-    """The distance of pixels of any arrangement, floats in [-1, 1]."""
+    """Measure the distance of pixels in [-1, 1], of any shape, from those of a reference."""
     error = np.square(np.subtract(image, reference, dtype=np.float64)).mean()
     return Distance(_decibels(float(error) / PEAK**2), _relative_l2(image, reference))
 
 
 def border_and_interior(image: Pixels, reference: Pixels) -> tuple[Distance, Distance]:
-    """The distance of the outermost 16 pixels on all four sides, and that of the others.
+    """Measure two distances: of the outermost 16 pixels on all four sides, and of the others.
 
     Args:
-        image: [H, W, 3], sides over 32 pixels.
-        reference: likewise.
+        image: [H, W, 3] in [-1, 1], sides over 32 pixels.
+        reference: an image of the same shape.
     """
     interior = np.zeros(image.shape[:2], bool)
     interior[BORDER:-BORDER, BORDER:-BORDER] = True
@@ -64,7 +64,7 @@ def border_and_interior(image: Pixels, reference: Pixels) -> tuple[Distance, Dis
 def latent_distance(
     latent: Float[np.ndarray, "*shape"], reference: Float[np.ndarray, "*shape"]
 ) -> LatentDistance:
-    """The distance of latents of any shape."""
+    """Measure the distance of a latent of any shape from a reference."""
     relative = _relative_l2(latent, reference)
     return LatentDistance(_decibels(relative**2), relative)
 
@@ -78,5 +78,5 @@ def _relative_l2(x: np.ndarray, reference: np.ndarray) -> float:
 
 
 def _decibels(noise: float) -> float:
-    """A power of noise, relative to that of a signal, as a signal-to-noise ratio."""
+    """Convert the power of noise, relative to that of the signal, to a ratio in decibels."""
     return -10 * math.log10(noise) if noise else math.inf

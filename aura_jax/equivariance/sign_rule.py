@@ -1,4 +1,4 @@
-"""The sign rule, read off the latents themselves: which channels does a flip negate?"""
+"""Recover from latents the sign that a flip gives each channel."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from aura_jax.symmetry import flip_latents
 
-CLEAR = 0.1  # correlations weaker than this are taken for no sign at all
+CLEAR = 0.1  # weaker correlations show no sign
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,8 +15,8 @@ class SignRule:
     """The sign that a flip gives each channel.
 
     Attributes:
-        signs: as the latents show it: 1, -1, or 0 where they show none.
-        documented: as `flip_latents` has it.
+        signs: recovered from latents: 1, -1, or 0 where they show none.
+        documented: the signs that `flip_latents` applies: 1 or -1.
     """
 
     signs: tuple[int, ...]
@@ -24,22 +24,23 @@ class SignRule:
 
     @property
     def agrees(self) -> bool:
-        """Whether every channel has its documented sign."""
+        """Return whether every channel has its documented sign."""
         return self.signs == self.documented
 
 
 def correlation_map(
     encoded: Float[np.ndarray, "h w z"], reversed_latent: Float[np.ndarray, "h w z"]
 ) -> Float[np.ndarray, "z z"]:
-    """Pearson correlation over positions of each channel of one latent with each of another.
+    """Correlate each channel of one latent with each channel of another (Pearson, over positions).
 
     Args:
-        encoded: latent of a flipped photograph.
-        reversed_latent: latent of the photograph, its axis reversed and no sign changed.
+        encoded: [h, w, C], the latent of a flipped photograph.
+        reversed_latent: [h, w, C], the latent of the photograph with its axis reversed and no sign
+            changed.
 
     Returns:
-        [i, j] is the correlation of channel i of `encoded` with channel j of `reversed_latent`; 0
-        where one of them is constant.
+        [C, C]; element [i, j] is the correlation of channel i of `encoded` with channel j of
+        `reversed_latent`, and 0 where one of them is constant.
     """
     a, b = (_standardized(x.reshape(-1, x.shape[-1])) for x in (encoded, reversed_latent))
     return a.T @ b / len(a)
@@ -48,7 +49,13 @@ def correlation_map(
 def recovered_rule(
     correlation: Float[np.ndarray, "z z"], *, horizontal: bool, vertical: bool
 ) -> SignRule:
-    """The signs on the diagonal of a correlation map, against those documented for the flip."""
+    """Read the signs off the diagonal of a correlation map, beside those documented for the flip.
+
+    Args:
+        correlation: [C, C], as `correlation_map` returns it.
+        horizontal: whether the flip is horizontal.
+        vertical: whether the flip is vertical.
+    """
     diagonal = np.diag(correlation)
     signs = np.where(np.abs(diagonal) < CLEAR, 0, np.sign(diagonal))
     documented = documented_signs(len(diagonal), horizontal=horizontal, vertical=vertical)
@@ -56,14 +63,14 @@ def recovered_rule(
 
 
 def documented_signs(channels: int, *, horizontal: bool, vertical: bool) -> tuple[int, ...]:
-    """What `flip_latents` multiplies each channel by: 1 or -1."""
+    """Return the sign, 1 or -1, by which `flip_latents` multiplies each channel."""
     ones = np.ones((1, 1, channels), np.float32)
     flipped = flip_latents(ones, horizontal=horizontal, vertical=vertical)
     return tuple(int(sign) for sign in flipped[0, 0])
 
 
 def _standardized(x: Float[np.ndarray, "n z"]) -> Float[np.ndarray, "n z"]:
-    """Channels of mean 0 and deviation 1, or all 0 if they are constant."""
+    """Scale channels to mean 0 and deviation 1; constant ones become 0."""
     centered = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
     deviation = centered.std(axis=0)
     return centered / np.where(deviation > 0, deviation, 1)

@@ -1,4 +1,4 @@
-"""A report in words and numbers, for the terminal."""
+"""Format a report as tables and lines for the terminal."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from aura_jax.equivariance.measure import FLIPS
+from aura_jax.equivariance.measures import FLIPS
 from aura_jax.equivariance.metrics import BORDER
-from aura_jax.equivariance.report import Report
+from aura_jax.equivariance.reports import Report
 
-ROWS = {  # what the table shows, in decibels
+ROWS = {  # label: the measure and its unit
     "decoder": ("decoder", "psnr_db"),
     f"  outer {BORDER} pixels": ("border", "psnr_db"),
     "  interior": ("interior", "psnr_db"),
@@ -20,7 +20,7 @@ ROWS = {  # what the table shows, in decibels
 
 
 def tables(report: Report) -> tuple[Table, Table]:
-    """Errors of flips with the control beside them, and of noise, in decibels."""
+    """Format the errors of flips beside the control, and those of noise, in decibels."""
     average = report["average"]
     flips = Table("dB", *FLIPS, *(f"unsigned\n{name}" for name in FLIPS), box=box.SIMPLE)
     for label, (measure, unit) in ROWS.items():
@@ -33,7 +33,7 @@ def tables(report: Report) -> tuple[Table, Table]:
 
 
 def lines(report: Report) -> Iterator[str]:
-    """The reconstruction and the signs, in words."""
+    """Format the reconstruction and the recovered signs as sentences."""
     quality = report["average"]["reconstruction"]
     yield f"reconstruction: {decibels(quality['psnr_db'])} dB, SSIM {quality['ssim']:.3f}"
     for name, rule in report["sign_rule"].items():
@@ -41,7 +41,7 @@ def lines(report: Report) -> Iterator[str]:
 
 
 def verdict(rule: dict[str, Any]) -> str:
-    """Whether the recovered signs are the documented ones, and which channels are not."""
+    """Say whether the recovered signs are the documented ones, and where they differ."""
     pairs = enumerate(zip(rule["signs"], rule["documented"], strict=True))
     wrong = ", ".join(str(channel) for channel, (sign, expected) in pairs if sign != expected)
     if wrong:
@@ -51,5 +51,5 @@ def verdict(rule: dict[str, Any]) -> str:
 
 
 def decibels(value: float | None) -> str:
-    """Two digits; without a number, there was no error."""
+    """Format decibels with two digits; None, as JSON has for infinity, means no error."""
     return "∞" if value is None else f"{value:.2f}"

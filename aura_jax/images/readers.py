@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from aura_jax.errors import ImageError, first_of
-from aura_jax.images.io import is_image_name
+from aura_jax.images.io import decode_image, is_image_name
+from aura_jax.images.transforms import Pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,11 @@ class ImageFile:
     def __str__(self) -> str:
         return str(self.path) if self.member is None else f"{self.path}:{self.member}"
 
+    @property
+    def name(self) -> str:
+        """The file's own name, without the folders above it."""
+        return self.path.name if self.member is None else PurePosixPath(self.member).name
+
     def read(self) -> bytes:
         """Read the file's bytes.
 
@@ -35,8 +41,21 @@ class ImageFile:
             OSError: if the file, or the tar, cannot be read.
         """
         with self.path.open("rb") as file:
-            file.seek(self.offset)
+            if self.offset:  # a file of its own may be a pipe, which cannot be sought
+                file.seek(self.offset)
             return file.read(self.size)
+
+    def pixels(self) -> Pixels:
+        """Read and decode the image: [H, W, 3] float32 in [-1, 1], see `decode_image`.
+
+        Raises:
+            ImageError: if the file cannot be read or decoded; it names the file.
+        """
+        try:
+            data = self.read()
+        except OSError as error:
+            raise ImageError(f"{self}: {error.strerror}") from None
+        return decode_image(data, str(self))
 
 
 def find_images(places: Iterable[Path]) -> list[ImageFile]:

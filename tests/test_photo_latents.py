@@ -31,5 +31,5 @@ def test_reconstructions_are_decoded_from_flipped_latents(golden_vae: AuraEquiVA
     squares = (expected.astype(float) - to_uint8(PIXELS)[flip]) ** 2
 
     version = reconstructions(golden_vae, PIXELS)[name]
-    np.testing.assert_array_equal(version.picture, expected)
+    np.testing.assert_array_equal(version.image, expected)
     assert version.psnr == pytest.approx(10 * np.log10(255**2 / squares.mean()), rel=1e-5)

@@ -1,14 +1,14 @@
-"""One photograph through a model and its flips.
+"""Measure how a model treats one photograph and its flips.
 
-With a flip g, a photograph x and its latent z = encode(x), these are compared:
+For a flip g, a photograph x and its latent z = encode(x), these are compared:
 
     decoder       decode(g·z)   with   g·decode(z)
     encoder       encode(g·x)   with   g·z              emergent, not trained
     round trip    decode(g·z)   with   g·x
 
-and the same once more, as a control, with unsigned flips of the latent, which reverse the axis and
-negate nothing. Decoded images are clamped to [-1, 1] and not rounded to 8 bits. Matrix precision is
-the highest, so that a GPU's TF32 does not count as a lack of equivariance.
+As a control, the same is measured with unsigned flips of the latent, which reverse the axis and
+negate no channel. Decoded images are clamped to [-1, 1] and not rounded to 8 bits. Matrix precision
+is the highest, so that a GPU's TF32 does not count as a lack of equivariance.
 """
 
 import dataclasses
@@ -38,13 +38,18 @@ SIGMAS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 type LatentPixels = Float[np.ndarray, "h w z"]
 
-
 FLIPS: dict[str, Flip] = {name: flip for name, flip in symmetry.FLIPS.items() if name != "none"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Reconstruction:
-    """decode(encode(x)) against x, with the structural similarity of images in [0, 1]."""
+    """The distance of decode(encode(x)) from x.
+
+    Attributes:
+        psnr_db: as of `Distance`.
+        relative_l2: as of `Distance`.
+        ssim: structural similarity of the images in [0, 1]; 1 if they are equal.
+    """
 
     psnr_db: float
     relative_l2: float
@@ -53,7 +58,15 @@ class Reconstruction:
 
 @dataclasses.dataclass(frozen=True)
 class FlipErrors:
-    """What one flip does; `border` (the outermost 16 pixels) and `interior` are of `decoder`."""
+    """The errors of one flip.
+
+    Attributes:
+        decoder: of decode(g·z) against g·decode(z).
+        border: the same in the outermost 16 pixels.
+        interior: the same in the other pixels.
+        round_trip: of decode(g·z) against g·x.
+        encoder: of encode(g·x) against g·z.
+    """
 
     decoder: Distance
     border: Distance
@@ -64,16 +77,16 @@ class FlipErrors:
 
 @dataclasses.dataclass(frozen=True)
 class Measures:
-    """Everything measured on one photograph.
+    """The measures of one photograph.
 
     Attributes:
         reconstruction: without a flip.
-        signed: by flip, for `flip_latents`.
-        unsigned: by flip, for the control.
+        signed: by name of the flip, with `flip_latents`.
+        unsigned: by name of the flip, for the control.
         noise: PSNR in decibels of the reconstruction from a noisy latent, for each of SIGMAS:
             "multiplicative", z·(1 + σ·n), and "additive", z + σ·std(z)·n, where n ~ N(0, 1) is the
             same for both and for every σ, and std(z) is over all values of the latent.
-        correlation: by flip, of encode(g·x) with the reversed z; see `correlation_map`.
+        correlation: by name of the flip, of encode(g·x) with the reversed z; see `correlation_map`.
     """
 
     reconstruction: Reconstruction
@@ -94,11 +107,11 @@ class _Photo:
 
 @jax.default_matmul_precision("highest")
 def measure(vae: AuraEquiVAE, pixels: Pixels, key: Array) -> Measures:
-    """Measures a model on one photograph, in 4 runs of its encoder and 21 of its decoder.
+    """Measure a model on one photograph, in 4 runs of its encoder and 21 of its decoder.
 
     Args:
-        vae: the model; its compute type should be float32, since bfloat16 rounds by 1e-2.
-        pixels: [H, W, 3] in [-1, 1]; sides are over 32 pixels and multiples of the model's
+        vae: the model; its compute dtype should be float32, since bfloat16 rounds by 1e-2.
+        pixels: [H, W, 3] in [-1, 1]; the sides are over 32 pixels and multiples of the model's
             downsampling.
         key: a jax.random key, for the noise.
     """
@@ -124,9 +137,19 @@ def measure(vae: AuraEquiVAE, pixels: Pixels, key: Array) -> Measures:
 def noise_curves(
     vae: AuraEquiVAE, pixels: Pixels, latent: LatentPixels, key: Array
 ) -> dict[str, list[float]]:
-    """How far from a photograph its noisy latent is decoded: `Measures.noise`."""
+    """Measure how noise on a latent changes the decoded image.
+
+    Args:
+        vae: the model.
+        pixels: [H, W, 3] in [-1, 1], to which decoded images are compared.
+        latent: [h, w, C].
+        key: a jax.random key, for the noise.
+
+    Returns:
+        PSNR in decibels for each of SIGMAS, as `Measures.noise`.
+    """
     z = jnp.asarray(latent)
-    n = jax.random.normal(key, z.shape, z.dtype)  # what `perturb` draws from the same key
+    n = jax.random.normal(key, z.shape, z.dtype)  # equal to the noise of `perturb` for this key
     noisy = {
         "multiplicative": [perturb(key, z, sigma) for sigma in SIGMAS],
         "additive": [z + sigma * z.std() * n for sigma in SIGMAS],

@@ -1,4 +1,4 @@
-"""What was measured on photographs, averaged, as one JSON document."""
+"""Average the measures of photographs into one JSON document."""
 
 import dataclasses
 import math
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aura_jax.equivariance.measure import FLIPS, SIGMAS, Measures
+from aura_jax.equivariance.measures import FLIPS, SIGMAS, Measures
 from aura_jax.equivariance.metrics import BORDER
 from aura_jax.equivariance.sign_rule import recovered_rule
 
@@ -40,23 +40,23 @@ DEFINITIONS = {
 def report(
     measures: dict[str, Measures], *, weights: str, size: int, seed: int, dtype: str
 ) -> Report:
-    """Averages measures and puts them into a JSON document.
+    """Average the measures of photographs into a JSON document.
 
     Args:
-        measures: by the name of the photograph, one or more.
+        measures: the measures of one photograph or more, by their names.
         weights: the checkpoint's name.
         size: side of the photographs in pixels.
-        seed: of the noise.
-        dtype: what the model computed in.
+        seed: seed of the noise.
+        dtype: dtype in which the model computed.
 
     Returns:
-        A dictionary of JSON's types, without NaN or infinity, numbers rounded to 6 digits. Its
-        entry "definitions" says what the others are.
+        A dictionary of JSON's types, with numbers rounded to 6 digits and null for NaN and
+        infinity. Its entry "definitions" explains the others.
     """
     trees = [dataclasses.asdict(measured) for measured in measures.values()]
     average = _mean(trees)
     correlations = average.pop("correlation")
-    return _plain(
+    return _as_json(
         {
             "weights": weights,
             "size": size,
@@ -80,17 +80,17 @@ def _sign_rule(name: str, correlation: np.ndarray) -> dict[str, Any]:
 
 
 def _mean(trees: Sequence[Any]) -> Any:
-    """The mean of equal trees: dictionaries of dictionaries of numbers, lists or arrays."""
+    """Average trees of the same structure: nested dictionaries of numbers, lists or arrays."""
     if isinstance(trees[0], dict):
         return {key: _mean([tree[key] for tree in trees]) for key in trees[0]}
     return np.mean(trees, axis=0)
 
 
-def _plain(tree: Any) -> Any:
+def _as_json(tree: Any) -> Any:
     if isinstance(tree, dict):
-        return {key: _plain(value) for key, value in tree.items()}
+        return {key: _as_json(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple | np.ndarray):
-        return [_plain(value) for value in tree]
+        return [_as_json(value) for value in tree]
     if isinstance(tree, float):
         return float(f"{tree:.6g}") if math.isfinite(tree) else None
     return tree

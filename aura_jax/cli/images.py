@@ -1,0 +1,182 @@
+"""The commands reconstruct, encode, decode and flip: images to latents and back."""
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.filesize import decimal
+
+from aura_jax.cli.options import DEFAULT_WEIGHTS, ComputeDtype, Images, Json, Overwrite, Weights
+from aura_jax.cli.run import report
+from aura_jax.cli.start import importing
+from aura_jax.console import progress, say
+from aura_jax.errors import AuraError
+from aura_jax.files import check_free
+
+LABELS = {"none": "reconstruction", "h": "h flip", "v": "v flip", "hv": "hv flip"}
+
+LatentsFile = Annotated[
+    Path, typer.Argument(metavar="LATENTS", help="The file that `aura-jax encode` wrote.")
+]
+SafetensorsFile = Annotated[Path, typer.Option(help="The safetensors file to write.")]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Cut out a square of this many pixels.", show_default="the whole image"
+    ),
+]
+Crop = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="The distance of that square from the left and top edges, in pixels.",
+        show_default="centered",
+    ),
+]
+
+
+def reconstruct(
+    images: Images,
+    out: Annotated[Path, typer.Option(help="The image to write: .png, .jpg or .webp.")],
+    weights: Weights = DEFAULT_WEIGHTS,
+    size: Size = None,
+    crop: Crop = None,
+    compute_dtype: ComputeDtype = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Draw images beside what the model decodes from their latents, as they are and flipped.
+
+    The grid has a row for each image, and the PSNR of each reconstruction against the image.
+    """
+    _check_crop(size, crop)
+    with importing():
+        from aura_jax.cli import inputs, outputs
+        from aura_jax.images.grid import grid
+        from aura_jax.images.io import write_image
+        from aura_jax.images.transforms import Pixels, Pixels8, to_uint8
+    outputs.check_image(out, overwrite=overwrite)
+    files = inputs.find(images, out)
+    with importing():
+        from aura_jax.photo_latents import Reconstruction, load_rgb, reconstructions
+    vae = load_rgb(weights, dtype=compute_dtype)
+
+    def process(pixels: Pixels) -> tuple[Pixels8, dict[str, Reconstruction]]:
+        pixels = inputs.cut(pixels, size, crop)
+        return to_uint8(pixels), reconstructions(vae, pixels)
+
+    rows, results, lines = [], [], []
+    for file, (original, versions) in inputs.each(files, process):
+        height, width = original.shape[:2]
+        title = f"{file.name}, {width} x {height}"
+        labels = {name: f"{LABELS[name]}, {each.psnr:.2f} dB" for name, each in versions.items()}
+        shown = [(labels[name], each.image) for name, each in versions.items()]
+        rows.append([(title, original), *shown])
+        lines.append(f"{title}: {'; '.join(labels.values())}")
+        numbers = {name: _finite(each.psnr) for name, each in versions.items()}
+        results.append({"photo": str(file), "size": [width, height], "psnr_db": numbers})
+    write_image(out, grid(f"weights: {weights}", rows))
+    report(results, [*lines, f"wrote {out}"], as_json=as_json)
+    inputs.check_complete(files, results)
+
+
+def encode(
+    images: Images,
+    out: SafetensorsFile,
+    weights: Weights = DEFAULT_WEIGHTS,
+    size: Size = None,
+    crop: Crop = None,
+    compute_dtype: ComputeDtype = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Encode images to latents, an eighth of the width and height with 16 channels.
+
+    Each latent is named as its image file without the ending, so these names must differ.
+    """
+    _check_crop(size, crop)
+    check_free(out, overwrite=overwrite)
+    with importing():
+        from aura_jax.cli import inputs
+    files = inputs.find(images, out)
+    names = inputs.latent_names(files)
+    with importing():
+        from aura_jax.photo_latents import encode_photo, load_rgb, write_latents
+    vae = load_rgb(weights, dtype=compute_dtype)
+    encoded = inputs.each(files, lambda pixels: encode_photo(vae, inputs.cut(pixels, size, crop)))
+    latents = {names[file]: latent for file, latent in encoded}
+    write_latents(out, latents, vae.config)
+    results = [
+        {"name": name, "shape": list(z.values.shape), "dtype": str(z.values.dtype)}
+        for name, z in latents.items()
+    ]
+    lines = [
+        f"{each['name']}: latent {' x '.join(map(str, each['shape']))} {each['dtype']}"
+        for each in results
+    ]
+    report(results, [*lines, f"wrote {out} ({decimal(out.stat().st_size)})"], as_json=as_json)
+    inputs.check_complete(files, results)
+
+
+def decode(
+    latents: LatentsFile,
+    out: Annotated[
+        Path, typer.Option(help="The folder to write NAME.png to; for one latent, or an image.")
+    ],
+    weights: Weights = DEFAULT_WEIGHTS,
+    compute_dtype: ComputeDtype = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Decode latents to images of the size that the encoded images had."""
+    with importing():
+        from aura_jax.cli.outputs import image_targets
+        from aura_jax.images.io import write_image
+        from aura_jax.photo_latents import decode_photo, load_rgb, read_latents
+    stored, config = read_latents(latents)
+    targets = image_targets([*stored], out, overwrite=overwrite)
+    vae = load_rgb(weights, config=config, dtype=compute_dtype)
+    results = []
+    with progress() as bar:
+        for name in bar.track(stored, description="decode"):
+            image = decode_photo(vae, stored[name])
+            targets[name].parent.mkdir(parents=True, exist_ok=True)
+            write_image(targets[name], image)
+            height, width = image.shape[:2]
+            results.append({"picture": str(targets[name]), "size": [width, height]})
+    report(results, [f"wrote {each['picture']}" for each in results], as_json=as_json)
+
+
+def flip(
+    latents: LatentsFile,
+    out: SafetensorsFile,
+    horizontal: Annotated[
+        bool, typer.Option("-h", "--horizontal", help="Flip left to right.")
+    ] = False,
+    vertical: Annotated[bool, typer.Option("-v", "--vertical", help="Flip top to bottom.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Flip images in latent space, without decoding them and without weights."""
+    if not (horizontal or vertical):
+        raise AuraError("nothing to flip: give -h, -v or both")
+    check_free(out, overwrite=overwrite)
+    with importing():
+        from aura_jax.photo_latents import read_latents, write_latents
+    stored, config = read_latents(latents)
+    flipped = {
+        name: z.flipped({"horizontal": horizontal, "vertical": vertical}, config.downsampling)
+        for name, z in stored.items()
+    }
+    write_latents(out, flipped, config)
+    say(f"wrote {out}")
+
+
+def _check_crop(size: int | None, crop: int | None) -> None:
+    if crop is not None and size is None:
+        raise AuraError("--crop says where a square lies; give its --size too")
+
+
+def _finite(decibels: float) -> float | None:
+    """Round a PSNR for JSON, which has no infinity: equal images have null."""
+    return round(decibels, 4) if math.isfinite(decibels) else None

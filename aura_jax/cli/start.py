@@ -1,0 +1,37 @@
+"""The entry point of aura-jax, which answers Ctrl-C from its first line on."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+INTERRUPTED = 130  # the exit status of shells for a command that Ctrl-C ended
+
+
+def main() -> None:
+    """Run the command aura-jax."""
+    with importing():
+        from aura_jax.cli.app import main as command
+    command()
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Exit at once on Ctrl-C while the block imports modules, before anything is written.
+
+    KeyboardInterrupt would not do: raised inside an import it may be swallowed, turned into an
+    ImportError or printed with a traceback, as `import_array` of numpy's C API does.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # ignored, as under nohup, or somebody else's
+        return
+    signal.signal(signal.SIGINT, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _exit(*_: object) -> None:
+    os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED)
