@@ -15,12 +15,12 @@ from rich.progress import Progress, ProgressColumn, Task, TextColumn, TimeRemain
 from rich.table import Table
 from rich.text import Text
 
-from aura_jax.cli.options import DEFAULT_WEIGHTS, Json, Weights
+from aura_jax.cli.options import DEFAULT_WEIGHTS, Images, Json, Weights, dtype_option
 from aura_jax.console import console, messages, progress, say
 from aura_jax.errors import CacheError
 from aura_jax.extras import needs
 from aura_jax.latents.progress import Listener
-from aura_jax.latents.spec import ExecutorName, Format
+from aura_jax.latents.spec import COMPUTE_DTYPES, STORAGE_DTYPES, ExecutorName, Format
 
 if TYPE_CHECKING:
     from aura_jax.latents.manifest import Manifest, Shard
@@ -29,6 +29,20 @@ JOB = re.compile(r"(\d+)/(\d+)")
 
 Folder = Annotated[
     Path, typer.Argument(metavar="CACHE", help="The folder that `aura-jax cache make` wrote.")
+]
+
+StorageDtype = Annotated[
+    str,
+    dtype_option("--storage-dtype", "Store latents in this dtype", [*map(str, STORAGE_DTYPES)]),
+]
+CacheComputeDtype = Annotated[
+    str | None,
+    dtype_option(
+        "--compute-dtype",
+        "Compute in this dtype",
+        [*map(str, COMPUTE_DTYPES)],
+        default="float32 on a CPU, bfloat16 on a GPU or TPU",
+    ),
 ]
 
 cache = typer.Typer(
@@ -41,38 +55,25 @@ cache = typer.Typer(
     epilog="Example: aura-jax cache make photos/ --out latents/ --size 256 --storage-dtype int8"
 )
 def make(
-    images: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="IMAGES...", help="Folders, searched at any depth, WebDataset tars, images."
-        ),
-    ],
+    images: Images,
     out: Annotated[Path, typer.Option(help="Folder to write the cache to.")],
     weights: Weights = DEFAULT_WEIGHTS,
     size: Annotated[
         int | None,
         typer.Option(
             help="Cut the largest centered square from each image and scale it to this many pixels "
-            "a side.  [default: keep images as they are, all of one size]"
+            "a side.",
+            show_default="keep images as they are, all of one size",
         ),
     ] = None,
-    storage_dtype: Annotated[
-        str,
-        typer.Option(
-            metavar="[bfloat16|float32|int8]", help="The dtype that latents are stored in."
-        ),
-    ] = "bfloat16",
-    compute_dtype: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[bfloat16|float32]",
-            help="The dtype that the model computes in.  "
-            "[default: float32 on a CPU, bfloat16 on a GPU or TPU]",
-        ),
-    ] = None,
+    storage_dtype: StorageDtype = "bfloat16",
+    compute_dtype: CacheComputeDtype = None,
     format: Annotated[  # noqa: A002  the option's name
         Format,
-        typer.Option(help="Format of the shards: arrayrecord for Grain, webdataset for tars."),
+        typer.Option(
+            metavar="FORMAT",
+            help="Format of the shards: arrayrecord for Grain, webdataset for tars.",
+        ),
     ] = "arrayrecord",
     batch: Annotated[
         int, typer.Option(min=1, help="Number of images that are encoded at once on a device.")
@@ -86,7 +87,10 @@ def make(
     ] = 100,
     executor: Annotated[
         ExecutorName,
-        typer.Option(help="Where to run: local for this machine's devices, ray for a cluster."),
+        typer.Option(
+            metavar="EXECUTOR",
+            help="Where to run: local for this machine's devices, ray for a cluster.",
+        ),
     ] = "local",
     job: Annotated[
         str,
@@ -136,13 +140,13 @@ def verify(
     ] = 16,
     weights: Annotated[
         str | None,
-        typer.Option(help="The checkpoint that made the cache.  [default: where it was then]"),
+        typer.Option(help="The checkpoint that made the cache.", show_default="where it was then"),
     ] = None,
     images: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder, tar or image that was cached; repeat it for several.  "
-            "[default: where they were then]"
+            help="Folder, tar or image file that was cached; repeat it for several.",
+            show_default="where they were then",
         ),
     ] = None,
 ) -> None:
