@@ -19,6 +19,16 @@ def is_array(x: object) -> bool:
     return isinstance(x, np.ndarray) or (jax is not None and isinstance(x, jax.Array))
 
 
+def check_is_array(name: str, x: Any) -> None:
+    """Check that `x` is a numpy or a jax array.
+
+    Raises:
+        ArrayError: if it is something else.
+    """
+    if not is_array(x):
+        raise ArrayError(f"{name}: expected a jax or numpy array, got a {type(x).__name__}")
+
+
 def check_array(
     name: str,
     x: Any,
@@ -41,8 +51,7 @@ def check_array(
     Raises:
         ArrayError: if it is no array, or one of another layout, dtype or size.
     """
-    if not is_array(x):
-        raise ArrayError(f"{name}: expected a jax or numpy array, got a {type(x).__name__}")
+    check_is_array(name, x)
     got = f"{name} of shape {x.shape} and dtype {x.dtype}"
     if axes is not None and x.ndim != axes.count(",") + 2:
         raise ArrayError(f"{got}: expected [{axes}, {channels}]")

@@ -1,11 +1,12 @@
-"""How much of the encoder's own speed `aura-jax cache` keeps: reading, decoding, writing and all.
+"""How much of the encoder's own speed `aura-jax cache make` keeps with reading and writing.
 
     python -m benchmarks.caching
 
-Both take turns in one process, on JPEG pictures of 500 × 375 pixels (ImageNet's usual size) that
-are made for it: a batch through the executable alone, and a shard through the whole pipeline.
+Both take turns in one process, on JPEG images of 500 × 375 pixels (ImageNet's usual size) that are
+made for it: batches through the executable alone, and a shard through the whole pipeline.
 """
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +20,12 @@ from PIL import Image
 from aura_jax.cli.options import DEFAULT_WEIGHTS, Weights
 from aura_jax.cli.run import run
 from aura_jax.console import say
-from aura_jax.latents.encode_shard import Encoder, Plan, encode_slice
-from aura_jax.latents.examples import Slice, find_slices
+from aura_jax.latents import build
+from aura_jax.latents.encode_shard import Work, encode_shard
+from aura_jax.latents.encoder import Encoder
+from aura_jax.latents.examples import ShardInput
+from aura_jax.latents.executors import Executor
+from aura_jax.latents.ledger import Ledger
 from benchmarks.workers.server import seconds_of
 
 PHOTO = Path(__file__).parent.parent / "examples" / "chelsea.jpg"
@@ -32,49 +37,58 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     weights: Weights = DEFAULT_WEIGHTS,
-    size: Annotated[int, typer.Option(help="Pixels a side that the model sees.")] = 256,
-    batch: Annotated[int, typer.Option(min=1)] = 8,
-    pictures: Annotated[int, typer.Option(min=1, help="In a shard.")] = 128,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 5,
+    size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 256,
+    batch: Annotated[int, typer.Option(min=1, help="Images that are encoded at once.")] = 8,
+    images: Annotated[int, typer.Option(min=1, help="Images in the shard.")] = 128,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each.")] = 5,
 ) -> None:
     """Print images a second of both, and their ratio: medians over the rounds."""
+    timed = _Timed(rounds)
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "photos"
-        _write(source, pictures)
-        (part,) = find_slices([source], pictures)
-        plan = Plan(
-            out=Path(folder),
+        source, out = Path(folder) / "photos", Path(folder) / "latents"
+        _write(source, images)
+        build.make(
+            [source],
+            out,
             weights=weights,
-            compute="float32" if jax.default_backend() == "cpu" else "bf16",
-            size=(size, size),
-            resize=True,
-            dtype="bf16",
-            format="arrayrecord",
+            size=size,
             batch=batch,
-            max_bad=0,
+            per_shard=images,
+            executor=lambda: timed,
         )
-        alone, whole = _measured(plan, part, rounds)
+    alone, whole = timed.rates
     say(f"encoder alone: {alone:.2f} images/s")
     say(f"whole pipeline: {whole:.2f} images/s, {whole / alone:.1%} of it")
 
 
-def _measured(plan: Plan, part: Slice, rounds: int) -> tuple[float, float]:
-    """Images a second of the encoder alone and of the pipeline."""
-    encoder, count = Encoder(plan), len(part.pictures)
-    images = np.zeros((plan.batch, *plan.size, 3), np.uint8)
+class _Timed(Executor):
+    """Encodes the one shard again and again, in turns with the encoder alone.
 
-    def alone() -> None:
-        for _ in range(count // plan.batch):
-            encoder(images).block_until_ready()
+    Attributes:
+        rates: images a second of the encoder alone, and of the pipeline.
+    """
 
-    def whole() -> None:
-        encode_slice(part, plan, encoder, left_out={}, progress=lambda _: None)
+    def __init__(self, rounds: int):
+        self._rounds, self.platform, self.rates = rounds, jax.default_backend(), (0.0, 0.0)
 
-    encoder(images).block_until_ready()  # compiles
-    seconds = [(seconds_of(alone), seconds_of(whole)) for _ in range(rounds)]
-    return _rate(count // plan.batch * plan.batch, [a for a, _ in seconds]), _rate(
-        count, [w for _, w in seconds]
-    )
+    def run(self, shards: Sequence[ShardInput], work: Work, ledger: Ledger) -> None:
+        (shard,) = shards
+        encode, count = Encoder(work.spec, work.weights, work.batch), len(shard.examples)
+        images = np.zeros((work.batch, work.spec.height, work.spec.width, 3), np.uint8)
+
+        def alone() -> None:
+            for _ in range(count // work.batch):
+                encode(images).block_until_ready()
+
+        def whole() -> None:
+            threads = os.cpu_count() or 1
+            encode_shard(shard, work, encode, threads=threads, skipped={}, progress=lambda _: None)
+
+        seconds = [(seconds_of(alone), seconds_of(whole)) for _ in range(self._rounds)]
+        self.rates = (
+            _rate(count // work.batch * work.batch, [a for a, _ in seconds]),
+            _rate(count, [w for _, w in seconds]),
+        )
 
 
 def _rate(count: int, seconds: Sequence[float]) -> float:
@@ -82,7 +96,7 @@ def _rate(count: int, seconds: Sequence[float]) -> float:
 
 
 def _write(folder: Path, count: int) -> None:
-    """Pieces of a photograph, scaled to one size."""
+    """Write pieces of a photograph, scaled to one size."""
     folder.mkdir()
     photo, rng = Image.open(PHOTO), np.random.default_rng(0)
     for i in range(count):

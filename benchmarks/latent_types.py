@@ -1,9 +1,9 @@
-"""What it costs to store latents in fewer bits: their relative L2, and PSNR of what they decode to.
+"""The cost of storing latents in fewer bits: their relative L2, and the PSNR of decoded images.
 
     python -m benchmarks.latent_types photos/held_out --weights small
 
-Latents are computed in float32, stored, restored, decoded, and compared with the photographs. The
-size of ImageNet is that of a shard of 1000 of them, scaled up.
+Latents are computed in float32, quantized, dequantized, decoded, and compared with the photographs.
+The size of ImageNet is that of a shard of 1000 of them, scaled up.
 """
 
 import tempfile
@@ -22,8 +22,9 @@ from aura_jax.cli.run import run
 from aura_jax.console import console
 from aura_jax.images.readers import find_images
 from aura_jax.images.transforms import square_pixels, to_uint8
-from aura_jax.latents.quantize import NUMPY_TYPES, restored, stored
+from aura_jax.latents.quantize import dequantize, quantize
 from aura_jax.latents.shard_io import writing
+from aura_jax.latents.spec import STORAGE_DTYPES
 from aura_jax.photo_latents import load_rgb, psnr
 
 SHARD, IMAGENET = 1000, 1_281_167  # latents
@@ -33,28 +34,28 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    photos: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    photos: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     weights: Weights = DEFAULT_WEIGHTS,
-    size: Annotated[int, typer.Option(help="Side of their squares, in pixels.")] = 256,
+    size: Annotated[int, typer.Option(help="Side of their squares in pixels.")] = 256,
 ) -> None:
-    """Print a row for each type that `aura-jax cache` stores."""
+    """Print a row for each dtype that `aura-jax cache make` stores."""
     pixels = np.stack([square_pixels(file.pixels(), size) for file in find_images(photos)])
     codec = Codec(load_rgb(weights, dtype=jnp.float32))
     latents = np.asarray(codec.encode(pixels))
-    table = Table("type", "ImageNet, GB", "relative L2", "PSNR, dB", "lost, dB", box=box.MARKDOWN)
+    table = Table("dtype", "ImageNet, GB", "relative L2", "PSNR, dB", "lost, dB", box=box.MARKDOWN)
     best = _psnr(codec, latents, pixels)
-    for name in NUMPY_TYPES:
-        kept = stored(latents, name)
-        z = restored(kept)
+    for dtype in STORAGE_DTYPES:
+        kept = quantize(latents, dtype)
+        z = dequantize(kept)
         error, decibels = np.linalg.norm(z - latents), _psnr(codec, z, pixels)
         relative = f"{error / np.linalg.norm(latents):.1e}"
         imagenet = f"{_shard_bytes(kept) / SHARD * IMAGENET / 1e9:.1f}"
-        table.add_row(name, imagenet, relative, f"{decibels:.3f}", f"{best - decibels:.4f}")
+        table.add_row(str(dtype), imagenet, relative, f"{decibels:.3f}", f"{best - decibels:.4f}")
     console.print(table)
 
 
 def _shard_bytes(kept: np.ndarray) -> int:
-    """The size of a shard of such latents, with keys and labels as ImageNet has them."""
+    """Measure a shard of such latents, with keys and labels as ImageNet has them."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "shard"
         with writing(path, "arrayrecord") as write:
@@ -65,7 +66,7 @@ def _shard_bytes(kept: np.ndarray) -> int:
 
 
 def _psnr(codec: Codec, latents: np.ndarray, pixels: np.ndarray) -> float:
-    """Mean over the pictures, of 8-bit levels."""
+    """Compute the mean PSNR of the decoded images, from 8-bit levels."""
     decoded = np.asarray(codec.decode(latents, as_uint8=True))
     pairs = zip(decoded, to_uint8(pixels), strict=True)
     return float(np.mean([psnr(a, b) for a, b in pairs]))

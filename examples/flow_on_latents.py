@@ -2,15 +2,17 @@
 
     python examples/flow_on_latents.py --out flow
 
-The whole way, on a CPU in some minutes: draw balls, blocks and cones, all lit from the left; cache
+All steps, on a CPU in some minutes: draw balls, blocks and cones, all lit from the left; cache
 their latents and measure them with `aura-jax cache`; train a network on them while Grain flips them
-at random; sample; decode. About half of the samples are lit from the right, as no picture is.
+at random; sample; decode. About half of the samples are lit from the right, unlike the images.
 
 Needs `pip install "aura-jax[cache,train]"`.
 """
 
 import argparse
 import colorsys
+import subprocess
+import sys
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -22,53 +24,52 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from PIL import Image, ImageDraw
 
 import aura_jax
-from aura_jax.cli.app import app
-from aura_jax.images.grid import grid
-from aura_jax.images.io import read_image, write_image
-from aura_jax.images.transforms import Pixels, Pixels8, to_uint8
 from aura_jax.latents import LatentSource, RandomFlip, denormalize, normalize
 
 KINDS = ("ball", "block", "cone")
-SIDE, LATENT = 64, (8, 8, 16)  # of a picture, in pixels, and of its latent
+SIDE, LATENT = 64, (8, 8, 16)  # of an image in pixels, and the shape of its latent
 WIDTH, DEPTH = 96, 6  # of the network
 BATCH, RATE = 32, 3e-3
 EULER_STEPS, SHOWN = 50, 8
+GAP, TITLE, LABEL = 8, 30, 22  # of the figure, in pixels
 
 
 def main() -> None:
-    """Reads the arguments, and goes from pictures to samples."""
+    """Read the arguments, and do all steps from images to samples."""
     parser = argparse.ArgumentParser(description="Flow matching on cached latents.")
     parser.add_argument("--out", type=Path, default=Path("flow"), help="folder to write")
-    parser.add_argument("--pictures", type=int, default=160, help="of each of the three kinds")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=160, help="number of each of the three kinds")
+    parser.add_argument("--steps", type=int, default=2000, help="number of training steps")
     args = parser.parse_args()
     if args.out.exists():
         parser.error(f"{args.out} exists already; give another --out")
-    if min(args.pictures, args.steps) < 1:
-        parser.error("--pictures and --steps: expected 1 or more")
-    pictures, latents = args.out / "pictures", args.out / "latents"
-    draw_pictures(pictures, args.pictures)
-    command("cache", pictures, latents, "--size", SIDE)
-    command("cache", "stats", latents)
+    if min(args.images, args.steps) < 1:
+        parser.error("--images and --steps: expected 1 or more")
+    images, latents = args.out / "images", args.out / "latents"
+    draw_images(images, args.images)
+    aura("cache", "make", images, "--out", latents, "--size", SIDE)
+    aura("cache", "stats", latents)
     source = LatentSource(latents)
     model = train(source, args.steps)
-    write_image(args.out / "samples.png", comparison(pictures, source, model))
+    comparison(images, source, model).save(args.out / "samples.png")
     print(f"wrote {args.out / 'samples.png'}")
 
 
-def draw_pictures(folder: Path, count: int) -> None:
-    """Writes `count` pictures of each kind, in a folder whose name becomes their label."""
+def draw_images(folder: Path, count: int) -> None:
+    """Write `count` images of each kind, in a folder whose name becomes their label."""
     rng = np.random.default_rng(0)
     for kind in KINDS:
         (folder / kind).mkdir(parents=True)
         for i in range(count):
-            write_image(folder / kind / f"{i:04}.png", to_uint8(draw(kind, rng)))
+            levels = (255 * draw(kind, rng)).round().astype(np.uint8)
+            Image.fromarray(levels).save(folder / kind / f"{i:04}.png")
 
 
-def draw(kind: str, rng: np.random.Generator) -> Pixels:
-    """A shape of random place, size and color on a pale ground, lit from the left."""
+def draw(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Draw a shape of random place, size and color, lit from the left: [64, 64, 3] in [0, 1]."""
     color, pale = colorsys.hsv_to_rgb(rng.random(), 0.85, 0.85), rng.uniform(0.83, 0.93, 3)
     radius, x, y = SIDE * rng.uniform((0.22, 0.36, 0.36), (0.31, 0.56, 0.58))
     rows, columns = np.mgrid[: 4 * SIDE, : 4 * SIDE] / 4  # four by four points a pixel
@@ -81,24 +82,30 @@ def draw(kind: str, rng: np.random.Generator) -> Pixels:
     shadow = 0.55 * np.exp(-((((u - 0.75) / 1.1) ** 2 + ((v - 1) / 0.22) ** 2) ** 2))
     ground = (1 - shadow) * (0.85 + 0.15 * rows / SIDE)
     points = np.where(inside, np.multiply.outer(color, light), np.multiply.outer(pale, ground))
-    return 2 * points.reshape(3, SIDE, 4, SIDE, 4).mean((2, 4)).transpose(1, 2, 0) - 1
+    return points.reshape(3, SIDE, 4, SIDE, 4).mean((2, 4)).transpose(1, 2, 0)
 
 
-def command(*words: object) -> None:
-    """Runs aura-jax as a shell would, but in this process."""
-    print("$ aura-jax", *words)
-    app([str(word) for word in words], standalone_mode=False)
+def aura(*words: object) -> None:
+    """Run the command aura-jax."""
+    print("$ aura-jax", *words, flush=True)
+    subprocess.run([sys.executable, "-m", "aura_jax", *map(str, words)], check=True)
+
+
+def key(seed: int) -> jax.Array:
+    """Make a key of a generator that compiles ten times as fast on a CPU as JAX's default."""
+    return jax.random.key(seed, impl="rbg")
 
 
 def batches(source: LatentSource) -> Iterable[dict[str, Any]]:
-    """Endless batches of normalized latents, flipped at random, and numbers of their classes."""
+    """Make endless batches of normalized latents, flipped at random, and their class numbers."""
 
     def prepared(sample: dict[str, Any]) -> dict[str, Any]:
         z = normalize(sample["latent"], source.statistics)
         return {"z": z, "label": source.classes.index(sample["label"])}
 
     shuffled = grain.MapDataset.source(source).seed(0).shuffle().repeat()
-    return shuffled.random_map(RandomFlip(p_h=0.5)).map(prepared).batch(BATCH).to_iter_dataset()
+    flipped = shuffled.random_map(RandomFlip(p_horizontal=0.5))
+    return flipped.map(prepared).batch(BATCH).to_iter_dataset()
 
 
 class Block(nnx.Module):
@@ -112,14 +119,14 @@ class Block(nnx.Module):
         self.conv2 = nnx.Conv(WIDTH, WIDTH, (3, 3), kernel_init=zeros, rngs=rngs)
 
     def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
-        """Of x [B, 8, 8, WIDTH] and condition [B, WIDTH]."""
+        """Apply the block to x [B, 8, 8, WIDTH], under a condition [B, WIDTH]."""
         modulation = self.modulation(nnx.silu(condition + x.mean((1, 2))))
         scale, shift = jnp.split(modulation[:, None, None], 2, axis=-1)
         return x + self.conv2(nnx.silu(self.conv1(self.norm(x) * (1 + scale) + shift)))
 
 
 class Velocity(nnx.Module):
-    """Where a noisy latent moves on its way from noise, at time 0, to a latent, at time 1."""
+    """The velocity of a noisy latent on its way from noise, at time 0, to a latent, at time 1."""
 
     def __init__(self, classes: int, *, rngs: nnx.Rngs):
         self.conv_in = nnx.Conv(LATENT[-1], WIDTH, (3, 3), rngs=rngs)
@@ -130,7 +137,7 @@ class Velocity(nnx.Module):
         self.out = nnx.Linear(WIDTH, LATENT[-1], kernel_init=nnx.initializers.zeros, rngs=rngs)
 
     def __call__(self, z: jax.Array, t: jax.Array, label: jax.Array) -> jax.Array:
-        """Velocities [B, 8, 8, 16] at latents z, times [B] and numbers of classes [B]."""
+        """Compute velocities [B, 8, 8, 16] at latents z, times [B] and class numbers [B]."""
         angles = t[:, None] * np.pi / 2 * 2.0 ** np.arange(8)
         waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
         condition, x = self.time(waves) + self.label(label), self.conv_in(z)
@@ -140,10 +147,15 @@ class Velocity(nnx.Module):
 
 
 def train(source: LatentSource, steps: int) -> Velocity:
-    """Trains a model; prints the mean loss ten times."""
-    model, rngs, losses = Velocity(len(source.classes), rngs=nnx.Rngs(0)), nnx.Rngs(1), []
+    """Train a model, and print the mean loss ten times."""
     rate = optax.warmup_cosine_decay_schedule(0, RATE, steps // 10, steps)
-    optimizer = nnx.Optimizer(model, optax.adamw(rate, b2=0.99), wrt=nnx.Param)
+
+    @nnx.jit  # one program, instead of one for each layer's initialization
+    def start() -> tuple[Velocity, nnx.Optimizer]:
+        model = Velocity(len(source.classes), rngs=nnx.Rngs(key(0)))
+        return model, nnx.Optimizer(model, optax.adamw(rate, b2=0.99), wrt=nnx.Param)
+
+    (model, optimizer), rngs, losses = start(), nnx.Rngs(key(1)), []
     for step, batch in enumerate(islice(batches(source), steps), 1):
         losses.append(train_step(model, optimizer, batch["z"], batch["label"], rngs()))
         if step % max(1, steps // 10) == 0:
@@ -154,7 +166,7 @@ def train(source: LatentSource, steps: int) -> Velocity:
 
 @nnx.jit
 def train_step(model: Velocity, optimizer: nnx.Optimizer, z: Any, label: Any, key: Any) -> Any:
-    """One step of flow matching: the velocity from noise to latent, in a straight line."""
+    """Take one step of flow matching: learn the velocity of the straight line to each latent."""
     noise_key, time_key = jax.random.split(key)
     noise = jax.random.normal(noise_key, z.shape)
     t = nnx.sigmoid(jax.random.normal(time_key, z.shape[:1]) - 0.5)  # more often near the noise
@@ -170,28 +182,35 @@ def train_step(model: Velocity, optimizer: nnx.Optimizer, z: Any, label: Any, ke
 
 @nnx.jit
 def euler_step(model: Velocity, z: jax.Array, t: float, label: jax.Array) -> jax.Array:
-    """The latents a step later than time t."""
+    """Compute the latents one step after time t."""
     return z + model(z, jnp.full(len(z), t), label) / EULER_STEPS
 
 
 def sample(model: Velocity, number: int) -> jax.Array:
-    """Normalized latents of the class of this number, by Euler's method from noise."""
-    z = jax.random.normal(jax.random.key(number), (SHOWN, *LATENT))
+    """Sample normalized latents of the class of this number, by Euler's method from noise."""
+    z = jax.random.normal(key(number), (SHOWN, *LATENT))
     for step in range(EULER_STEPS):
         z = euler_step(model, z, step / EULER_STEPS, jnp.full(SHOWN, number))
     return z
 
 
-def comparison(pictures: Path, source: LatentSource, model: Velocity) -> Pixels8:
-    """A row for each class: pictures that were cached, and samples."""
-    vae, rows = aura_jax.load("small"), []
+def comparison(images: Path, source: LatentSource, model: Velocity) -> Image.Image:
+    """Draw a figure with a row for each class: images that were cached, and samples."""
+    codec, width = aura_jax.Codec(aura_jax.load("small")), SHOWN * SIDE + GAP
+    size = 2 * width + GAP, TITLE + len(source.classes) * (LABEL + SIDE + GAP)
+    figure = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(figure)
+    draw.text((GAP, GAP), "Images are lit from the left; latents flip while training", "black")
     for number, name in enumerate(source.classes):
         z = denormalize(sample(model, number), source.statistics)
-        samples = np.asarray(aura_jax.decode(vae, z.clip(-8, 8)))
-        drawn = [read_image(path) for path in sorted((pictures / name).iterdir())[:SHOWN]]
-        both = {f"{name}: pictures": drawn, f"{name}: samples": [*samples]}
-        rows.append([(label, to_uint8(np.hstack(row))) for label, row in both.items()])
-    return grid("Pictures are lit from the left; latents are flipped while training", rows)
+        samples = np.asarray(codec.decode(z.clip(-8, 8), as_uint8=True))
+        paths = sorted((images / name).iterdir())[:SHOWN]
+        drawn = [np.asarray(Image.open(path)) for path in paths]
+        top = TITLE + number * (LABEL + SIDE + GAP)
+        for left, label, row in ((GAP, "images", drawn), (GAP + width, "samples", [*samples])):
+            draw.text((left, top), f"{name}: {label}", "black")
+            figure.paste(Image.fromarray(np.hstack(row)), (left, top + LABEL))
+    return figure
 
 
 if __name__ == "__main__":

@@ -1,19 +1,59 @@
-"""Caches of small pictures, made by the command in this process."""
+"""Caches of small images, most of them made with an encoder that compiles nothing."""
 
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from aura_jax import AuraEquiVAE, save
 from aura_jax.cli.app import app
+from aura_jax.latents import build
+from aura_jax.latents.encoder import Encode, EncoderFactory
+from aura_jax.latents.executors import LocalExecutor
+from aura_jax.latents.manifest import Manifest
+from aura_jax.latents.spec import CacheSpec
 from tests.commands import invoke
 from tests.photo_folder import write_photos
 
 SIZE = 16
+
+
+def fake_encoder(spec: CacheSpec, weights: str, batch: int, device: Any = None) -> Encode:
+    """Makes latents of half the side, each of four pixels with fixed random weights."""
+    mixing = np.random.default_rng(0).normal(0, 0.4, (2, 2, 3, 16))
+
+    def encode(images: np.ndarray) -> np.ndarray:
+        assert len(images) <= batch
+        height, width = spec.height // 2, spec.width // 2
+        patches = images.reshape(len(images), height, 2, width, 2, 3) / 127.5 - 1
+        return np.einsum("bhpwqc,pqcz->bhwz", patches, mixing).clip(-8, 8).astype(np.float32)
+
+    return encode
+
+
+def local(encoder: EncoderFactory = fake_encoder, devices: int = 1) -> Callable[[], LocalExecutor]:
+    """An executor of so many devices, which only a real encoder would touch."""
+    return lambda: LocalExecutor(encoder, [SimpleNamespace(platform="cpu")] * devices)
+
+
+def make(images: Path | list[Path], out: Path, weights: Path, **options: Any) -> Manifest | None:
+    """Makes a cache with the fake encoder, with the options of `made` unless others are given."""
+    places = images if isinstance(images, list) else [images]
+    defaults = {"size": SIZE, "per_shard": 4, "batch": 2, "executor": local()}
+    return build.make(places, out, weights=str(weights), **defaults | options)
+
+
+def finished(images: Path | list[Path], out: Path, weights: Path, **options: Any) -> Manifest:
+    """Makes a cache that no other job is needed for."""
+    manifest = make(images, out, weights, **options)
+    assert manifest is not None
+    return manifest
 
 
 def cache(*words: object) -> str:
@@ -37,33 +77,42 @@ def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory, tiny_vae: AuraEquiVAE) -> Path:
-    """A checkpoint of the tiny model, which halves the sides of pictures."""
+    """A checkpoint of the tiny model, which halves the sides of images."""
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save(tiny_vae, path)
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eleven pictures of 24 x 24 in two folders."""
+    """Eleven images of 24 x 24 in two folders."""
     folder = tmp_path_factory.mktemp("data") / "photos"
     write_photos(folder / "cats", 7, size=24)
     write_photos(folder / "dogs", 4, size=24)
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory, photos: Path, weights: Path) -> Path:
-    """A cache of those pictures in three shards; tests do not change it."""
+    """A cache of those images in three shards by the fake encoder; tests do not change it."""
     out = tmp_path_factory.mktemp("made") / "latents"
-    cache(photos, out, *options(weights))
+    make(photos, out, weights)
+    return out
+
+
+@pytest.fixture(scope="session")
+def encoded(tmp_path_factory: pytest.TempPathFactory, photos: Path, weights: Path) -> Path:
+    """The same by the model and through the command; tests do not change it."""
+    out = tmp_path_factory.mktemp("encoded") / "latents"
+    said = cache("make", photos, "--out", out, *options(weights))
+    assert "11 latents in 3 shards" in said
     return out
 
 
 def options(weights: Path) -> tuple[object, ...]:
-    """Those that `made` was made with."""
+    """Those that `made` and `encoded` were made with, as the command has them."""
     return ("--size", SIZE, "--weights", weights, "--per-shard", 4, "--batch", 2)
 
 

@@ -1,8 +1,11 @@
-"""A cache holds the latents of its pictures, however it is made and stored."""
+"""A cache holds the latents of its images, however it is made and stored."""
 
 import gc
 import hashlib
 import json
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -12,18 +15,21 @@ import webdataset.compat
 from PIL import Image
 
 import aura_jax
-from aura_jax import AuraEquiVAE
+from aura_jax.errors import AuraError
 from aura_jax.images.io import read_image
 from aura_jax.images.transforms import square_pixels
 from aura_jax.latents import LatentSource, from_bytes
-from aura_jax.latents.examples import find_slices
-from aura_jax.latents.quantize import NUMPY_TYPES
-from aura_jax.latents.spec import NumberType
+from aura_jax.latents.encode_shard import Ready, read_example
+from aura_jax.latents.examples import find_examples
+from aura_jax.latents.spec import STORAGE_DTYPES
 from tests.cache_folder import (
     SIZE,
     cache,
     contents,
+    encoded,
+    finished,
     made,
+    make,
     manifest_of,
     options,
     photos,
@@ -32,26 +38,23 @@ from tests.cache_folder import (
 )
 from tests.photo_folder import write_photos
 
-__all__ = ["made", "photos", "weights"]  # fixtures
+__all__ = ["encoded", "made", "photos", "weights"]  # fixtures
 
 
-def encoded(vae: AuraEquiVAE, path: Path) -> np.ndarray:
-    """The latent of a picture's square, without any of the cache's code."""
-    pixels = square_pixels(read_image(path), SIZE)
-    return np.asarray(aura_jax.encode(vae, pixels[None]))[0]
-
-
-def test_each_sample_is_the_latent_of_its_picture(made: Path, photos: Path, weights: Path) -> None:
+def test_each_sample_is_the_latent_of_its_image(encoded: Path, photos: Path, weights: Path) -> None:
+    """Through the command and the model, beside `aura_jax.encode` without any code of the cache."""
     vae = aura_jax.load(weights, dtype=jnp.float32)
-    source = LatentSource(made)
+    source = LatentSource(encoded)
     assert len(source) == 11
     keys = [source[i]["key"] for i in range(11)]
     assert keys == [f"cats/{i:03}" for i in range(7)] + [f"dogs/{i:03}" for i in range(4)]
-    for sample in (source[0], source[6], source[10]):
-        expected = encoded(vae, photos / f"{sample['key']}.png")
+    samples = [source[i] for i in (0, 6, 10)]
+    pixels = [square_pixels(read_image(photos / f"{s['key']}.png"), SIZE) for s in samples]
+    expected = np.asarray(aura_jax.encode(vae, np.stack(pixels)))
+    for sample, latent in zip(samples, expected, strict=True):
         assert sample["latent"].shape == (8, 8, 16)
         assert sample["latent"].dtype == np.float32
-        np.testing.assert_allclose(sample["latent"], expected, rtol=2**-8, atol=1e-5)
+        np.testing.assert_allclose(sample["latent"], latent, rtol=2**-8, atol=1e-5)
         assert sample["label"] == sample["key"].split("/")[0]
     assert source.classes == ("cats", "dogs")
     assert source[-1]["key"] == "dogs/003"
@@ -59,21 +62,29 @@ def test_each_sample_is_the_latent_of_its_picture(made: Path, photos: Path, weig
         source[11]
 
 
-def test_the_manifest_says_what_made_it(made: Path, photos: Path, weights: Path) -> None:
-    manifest = manifest_of(made)
-    settings = manifest["settings"]
-    assert settings["weights"] == hashlib.sha256(weights.read_bytes()).hexdigest()
-    assert settings["config"]["ch"] == 32
-    assert (settings["height"], settings["width"], settings["filter"]) == (SIZE, SIZE, "Lanczos")
-    assert (settings["clamp"], settings["dtype"], settings["pictures"]) == (8.0, "bf16", 11)
-    assert settings["aura_jax"] == "0.1.0"
+def test_the_manifest_says_what_made_it(encoded: Path, photos: Path, weights: Path) -> None:
+    manifest = manifest_of(encoded)
+    spec = manifest["spec"]
+    assert manifest["version"] == 2
+    assert spec["weights"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert spec["config"]["ch"] == 32
+    assert (spec["height"], spec["width"]) == (SIZE, SIZE)
+    assert spec["resize"] == "largest centered square, Lanczos"
+    assert (spec["clamp"], spec["images"], spec["per_shard"]) == (8.0, 11, 4)
+    assert (spec["storage_dtype"], spec["compute_dtype"]) == ("bfloat16", "float32")
+    assert manifest["environment"] == {
+        "aura_jax": aura_jax.__version__,
+        "jax": version("jax"),
+        "platform": "cpu",
+        "batch": 2,
+    }
     assert [shard["count"] for shard in manifest["shards"]] == [4, 4, 3]
     for shard in manifest["shards"]:
-        data = (made / shard["file"]).read_bytes()
+        data = (encoded / shard["file"]).read_bytes()
         assert shard["sha256"] == hashlib.sha256(data).hexdigest()
         assert shard["bytes"] == len(data)
-    assert (made / manifest["origin"]["sources"][0]).resolve() == photos.resolve()
-    assert {*contents(made)} == {
+    assert (encoded / manifest["origin"]["images"][0]).resolve() == photos.resolve()
+    assert {*contents(encoded)} == {
         "manifest.json",
         ".lock",
         *(f"{i:05}.arrayrecord" for i in range(3)),
@@ -82,11 +93,19 @@ def test_the_manifest_says_what_made_it(made: Path, photos: Path, weights: Path)
 
 def test_a_second_cache_is_the_same_in_every_byte(made: Path, photos: Path, weights: Path) -> None:
     again = made.parent / "again"
-    said = cache(photos, again, *options(weights))
-    assert "11 latents in 3 shards" in said
-    assert contents(again) == contents(made)
-    cache(photos, again, *options(weights))  # nothing is left to do
-    assert contents(again) == contents(made)
+    for _ in range(2):  # the second time nothing is left to do
+        assert len(finished(photos, again, weights)) == 11
+        assert contents(again) == contents(made)
+
+
+def test_dtypes_have_short_names(tmp_path: Path, made: Path, photos: Path, weights: Path) -> None:
+    out = made.parent / "short"
+    finished(photos, out, weights, storage_dtype="bf16", compute_dtype="f32")
+    assert contents(out) == contents(made)
+    for name in ("storage_dtype", "compute_dtype"):
+        expected = rf"{name.replace('_', ' ')} 'float8': expected bfloat16 or float32"
+        with pytest.raises(AuraError, match=expected):
+            make(photos, tmp_path, weights, **{name: "float8"})
 
 
 def test_paths_may_be_relative_and_linked(
@@ -94,45 +113,54 @@ def test_paths_may_be_relative_and_linked(
 ) -> None:
     """Work may run in other places, and a cache may be read from another one."""
     monkeypatch.chdir(photos)
-    assert all(p.photo.path.is_absolute() for s in find_slices([Path()], 4) for p in s.pictures)
-    cache(".", "../here", *options(weights))
+    found = [e for shard in find_examples([Path()], 4) for e in shard.examples]
+    assert all(example.image.path.is_absolute() for example in found)
+    finished(Path(), Path("../here"), weights)
     source = LatentSource("../here")
     monkeypatch.chdir(tmp_path)
     for a, b in zip(source, LatentSource(made), strict=True):
         np.testing.assert_array_equal(a["latent"], b["latent"])
-    picture = (photos / "cats" / "000.png").read_bytes()
+    image = (photos / "cats" / "000.png").read_bytes()
     (tmp_path / "blobs").mkdir()
-    write_tar(tmp_path / "blobs" / "0ff1ce", {"0.png": picture})
+    write_tar(tmp_path / "blobs" / "0ff1ce", {"0.png": image})
     Path("shard.tar").symlink_to("blobs/0ff1ce")
-    cache("shard.tar", "linked", *options(weights))
-    assert "1 pictures encoded anew" in cache("verify", "linked")
+    finished(Path("shard.tar"), Path("linked"), weights)
+    (place,) = LatentSource("linked").manifest.origin.images
+    assert place == "../shard.tar"
 
 
-def test_pictures_beside_folders_have_the_empty_label(tmp_path: Path, weights: Path) -> None:
+def test_a_file_that_is_named_may_have_any_ending(tmp_path: Path, weights: Path) -> None:
+    photo = write_photos(tmp_path / "p", 1) / "000.png"
+    photo.rename(tmp_path / "download")
+    assert len(finished(tmp_path / "download", tmp_path / "out", weights)) == 1
+    assert LatentSource(tmp_path / "out")[0].keys() == {"latent", "key"}
+
+
+def test_images_beside_folders_have_the_empty_label(tmp_path: Path, weights: Path) -> None:
     write_photos(write_photos(tmp_path / "photos", 1) / "cats", 1)
-    cache(tmp_path / "photos", tmp_path / "out", *options(weights))
+    finished(tmp_path / "photos", tmp_path / "out", weights)
     source = LatentSource(tmp_path / "out")
     assert [sample["label"] for sample in source] == ["", "cats"]
     assert source.classes == ("", "cats")
 
 
-def test_without_a_size_pictures_stay_as_they_are(
+def test_without_a_size_images_stay_as_they_are(
     tmp_path: Path, photos: Path, weights: Path
 ) -> None:
-    cache(photos, tmp_path / "whole", "--weights", weights)
+    finished(photos, tmp_path / "whole", weights, size=None)
     assert LatentSource(tmp_path / "whole")[3]["latent"].shape == (12, 12, 16)
 
 
 def test_tars_carry_their_labels_over(tmp_path: Path, weights: Path) -> None:
-    pictures = [p.read_bytes() for p in sorted(write_photos(tmp_path / "p", 4).iterdir())]
+    images = [p.read_bytes() for p in sorted(write_photos(tmp_path / "p", 4).iterdir())]
     first = write_tar(
         tmp_path / "a.tar",
         {
-            "a/0.png": pictures[0],
+            "a/0.png": images[0],
             "a/0.cls": b"-7\n",
             "a/0.json": b'{"label": 3, "url": "x"}',
             "a/1.json": b'{"label": 4}',
-            "a/1.png": pictures[1],
+            "a/1.png": images[1],
         },
     )
     second = write_tar(
@@ -140,12 +168,12 @@ def test_tars_carry_their_labels_over(tmp_path: Path, weights: Path) -> None:
         {
             "2.seg.npy": b"?",
             "2.txt": "a caption, é".encode(),
-            "2.png": pictures[2],
-            "3.png": pictures[3],
+            "2.png": images[2],
+            "3.png": images[3],
             "3.cls": b"3.5",
         },
     )
-    cache(first, second, tmp_path / "out", "--size", SIZE, "--weights", weights)
+    finished([first, second], tmp_path / "out", weights)
     source = LatentSource(tmp_path / "out")
     about = [{k: v for k, v in source[i].items() if k != "latent"} for i in range(len(source))]
     assert about == [
@@ -154,20 +182,19 @@ def test_tars_carry_their_labels_over(tmp_path: Path, weights: Path) -> None:
         {"key": "2", "label": "a caption, é", "txt": "a caption, é"},
         {"key": "3", "label": "3.5", "cls": "3.5"},
     ]
-    assert [s["source"] for s in manifest_of(tmp_path / "out")["shards"]] == ["a.tar", "b.tar"]
+    assert [shard.source for shard in source.manifest.shards] == ["a.tar", "b.tar"]
 
 
-@pytest.mark.parametrize("dtype", NUMPY_TYPES)
+@pytest.mark.parametrize("dtype", STORAGE_DTYPES, ids=str)
 def test_both_formats_hold_the_same(
-    tmp_path: Path, photos: Path, weights: Path, dtype: NumberType
+    tmp_path: Path, photos: Path, weights: Path, dtype: np.dtype
 ) -> None:
-    more = (*options(weights), "--dtype", dtype)
-    cache(photos, tmp_path / "records", *more)
-    cache(photos, tmp_path / "tars", *more, "--format", "webdataset")
+    finished(photos, tmp_path / "records", weights, storage_dtype=dtype)
+    finished(photos, tmp_path / "tars", weights, storage_dtype=dtype, format="webdataset")
     records, tars = LatentSource(tmp_path / "records"), LatentSource(tmp_path / "tars")
     for i in range(11):
         values, about = records.stored(i)
-        assert values.dtype == NUMPY_TYPES[dtype]
+        assert values.dtype == dtype
         assert tars.stored(i)[1] == about
         np.testing.assert_array_equal(tars.stored(i)[0], values)
 
@@ -178,7 +205,7 @@ def test_webdataset_itself_reads_the_tars(tmp_path: Path, weights: Path) -> None
     (folder / "000.png").rename(folder / "v1.0.png")  # a dot, which would end WebDataset's key
     (folder / "001.png").rename(folder / "v1.1.png")
     out = tmp_path / "tars"
-    cache(folder, out, "--weights", weights, "--format", "webdataset", "--size", SIZE)
+    finished(folder, out, weights, format="webdataset")
     read = webdataset.compat.WebDataset(str(out / "00000.tar"), shardshuffle=False)
     samples = [(from_bytes(s["safetensors"]), json.loads(s["json"])) for s in read]
     del read
@@ -190,13 +217,13 @@ def test_webdataset_itself_reads_the_tars(tmp_path: Path, weights: Path) -> None
         assert about == {"key": sample["key"]}
 
 
-def test_what_each_type_costs(photos: Path, tmp_path: Path, weights: Path) -> None:
+def test_the_cost_of_each_dtype(photos: Path, tmp_path: Path, weights: Path) -> None:
     """Steps are relative for floats and 8/127 for int8, so errors are half of that at most."""
     exact = tmp_path / "float32"
-    cache(photos, exact, *options(weights), "--dtype", "float32")
-    limits = {"bf16": (2**-8, 0), "float8_e4m3fn": (2**-4, 2**-10), "int8": (0, 4 / 127)}
+    finished(photos, exact, weights, storage_dtype="float32")
+    limits = {"bfloat16": (2**-8, 0), "int8": (0, 4 / 127)}
     for dtype, (relative, absolute) in limits.items():
-        cache(photos, tmp_path / dtype, *options(weights), "--dtype", dtype)
+        finished(photos, tmp_path / dtype, weights, storage_dtype=dtype)
         pairs = zip(LatentSource(exact), LatentSource(tmp_path / dtype), strict=True)
         for z, rounded in ((a["latent"], b["latent"]) for a, b in pairs):
             error = np.abs(rounded - z)
@@ -204,7 +231,7 @@ def test_what_each_type_costs(photos: Path, tmp_path: Path, weights: Path) -> No
             assert error.max() > 0
 
 
-def test_pictures_of_every_kind(tmp_path: Path, weights: Path) -> None:
+def test_images_of_every_kind(tmp_path: Path, made: Path) -> None:
     """Modes, turned by EXIF, and sizes: as the other commands read them."""
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -217,9 +244,44 @@ def test_pictures_of_every_kind(tmp_path: Path, weights: Path) -> None:
     colors.convert("P").save(folder / "palette.gif")
     colors.convert("RGBA").save(folder / "clear.webp", lossless=True)
     colors.resize((9, 8)).save(folder / "tiny.bmp")
-    cache(folder, tmp_path / "out", "--size", SIZE, "--weights", weights)
-    vae = aura_jax.load(weights, dtype=jnp.float32)
-    source = LatentSource(tmp_path / "out")
-    assert len(source) == 5
-    for path, sample in zip(sorted(folder.iterdir()), source, strict=True):
-        np.testing.assert_allclose(sample["latent"], encoded(vae, path), rtol=2**-8, atol=1e-4)
+    ((examples),) = [shard.examples for shard in find_examples([folder], 8)]
+    assert len(examples) == 5
+    for example in examples:
+        read = read_example(example, LatentSource(made).manifest.spec)
+        assert isinstance(read, Ready)
+        expected = square_pixels(read_image(example.image.path), SIZE)
+        np.testing.assert_allclose(read.pixels / 127.5 - 1, expected, atol=1e-6)
+
+
+def test_the_command_helps_without_jax(weights: Path) -> None:
+    """In a moment: heavy packages are imported when there is work."""
+    code = """
+import sys
+for name in ("jax", "flax", "grain", "msgspec"):
+    sys.modules[name] = None
+from aura_jax.cli.cache import cache
+cache()
+"""
+    for command in ("make", "verify", "stats"):
+        words = [sys.executable, "-c", code, command, "--help"]
+        result = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        assert f"Example: aura-jax cache {command} " in result.stdout
+
+
+def test_the_command_needs_its_words(tmp_path: Path, photos: Path) -> None:
+    for job in ("2/2", "0/0", "x", "-1/2", "1"):
+        with pytest.raises(AuraError, match=r"expected I/N with 0 <= I < N"):
+            cache("make", photos, "--out", tmp_path / "out", f"--job={job}")
+    with pytest.raises(AuraError, match=r"storage dtype 'int4': expected bfloat16 or"):
+        cache("make", photos, "--out", tmp_path / "out", "--storage-dtype", "int4")
+
+
+def test_the_command_and_jobs_use_the_same_options(
+    tmp_path: Path, encoded: Path, photos: Path, weights: Path
+) -> None:
+    """A finished cache is found again: the command maps each option to its place."""
+    said = cache("make", photos, "--out", encoded, *options(weights), "--job", "1/2")
+    assert "11 latents in 3 shards" in said
+    with pytest.raises(AuraError, match=r'format: "arrayrecord" before, "webdataset" now'):
+        cache("make", photos, "--out", encoded, *options(weights), "--format", "webdataset")

@@ -10,10 +10,20 @@ from pathlib import Path
 import pytest
 import ray
 
-from aura_jax.errors import CacheError
-from tests.cache_folder import cache, contents, made, options, photos, weights
+from aura_jax import ImageError
+from aura_jax.latents.executors import RayExecutor
+from tests.cache_folder import (
+    cache,
+    contents,
+    encoded,
+    fake_encoder,
+    make,
+    options,
+    photos,
+    weights,
+)
 
-__all__ = ["made", "photos", "weights"]  # fixtures
+__all__ = ["encoded", "photos", "weights"]  # fixtures
 
 # Ray leaves sockets and files to the collector.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -30,7 +40,7 @@ def cluster() -> Iterator[None]:
 def workers() -> set[int]:
     """The processes of the actors that encode: Ray writes what they do into their titles."""
     titles = {path.parent: path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")}
-    return {int(path.name) for path, title in titles.items() if title.startswith(b"ray::Worker")}
+    return {int(path.name) for path, title in titles.items() if title.startswith(b"ray::RayWorker")}
 
 
 def kill_one_that_writes(out: Path, killed: list[int]) -> None:
@@ -44,23 +54,27 @@ def kill_one_that_writes(out: Path, killed: list[int]) -> None:
         killed.append(pid)
 
 
-def test_a_killed_worker_costs_nothing_but_time(
-    tmp_path: Path, made: Path, photos: Path, weights: Path
-) -> None:
-    out, killed = tmp_path / "latents", []
+def test_a_killed_worker_costs_nothing_but_time(encoded: Path, photos: Path, weights: Path) -> None:
+    """By the model and through the command."""
+    out, killed = encoded.parent / "by_ray", []
     killer = threading.Thread(target=kill_one_that_writes, args=(out, killed))
     killer.start()
-    said = cache(photos, out, *options(weights), "--engine", "ray")
+    said = cache("make", photos, "--out", out, *options(weights), "--executor", "ray")
     killer.join()
     assert killed
     assert "11 latents in 3 shards" in said
-    assert contents(out) == contents(made)
+    assert contents(out) == contents(encoded)
 
 
 def test_a_users_mistake_is_one_error(tmp_path: Path, photos: Path, weights: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes((photos / "cats" / "000.png").read_bytes())
     (tmp_path / "photos" / "b.png").write_bytes(b"?")
-    more = ("--max-bad", 0, "--engine", "ray")
-    with pytest.raises(CacheError, match=r"^1 pictures .* over --max-bad 0(.*\n)+ *b: not a pic"):
-        cache(tmp_path / "photos", tmp_path / "out", *options(weights), *more)
+    with pytest.raises(ImageError, match=r"^1 images were skipped, over .*(.*\n)+ *b: not an"):
+        make(
+            tmp_path / "photos",
+            tmp_path / "out",
+            weights,
+            max_skipped=0,
+            executor=lambda: RayExecutor(fake_encoder),
+        )

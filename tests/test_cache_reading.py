@@ -2,60 +2,160 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch.utils.data
 from PIL import Image
 
 from aura_jax.errors import CacheError
-from aura_jax.latents import LatentSource
+from aura_jax.latents import LatentSource, RandomFlip
+from aura_jax.latents.verify import check_sample
 from tests.cache_folder import (
+    SIZE,
     cache,
     contents,
+    encoded,
+    fake_encoder,
+    finished,
     made,
     manifest_of,
-    options,
     photos,
     weights,
 )
+from tests.conftest import ROOT
 from tests.photo_folder import write_photos
 
-__all__ = ["made", "photos", "weights"]  # fixtures
+__all__ = ["encoded", "made", "photos", "weights"]  # fixtures
 
 
-def test_reading_what_is_no_cache(tmp_path: Path, made: Path) -> None:
-    with pytest.raises(CacheError, match=r"no finished cache of latents"):
+def test_damaged_manifests(tmp_path: Path, made: Path) -> None:
+    """Each gets one sentence that names the file, and where it can, the entry."""
+    with pytest.raises(CacheError, match=r"not a finished cache of latents"):
         LatentSource(tmp_path)
     manifest = manifest_of(made)
-    settings, origin, shard = manifest["settings"], manifest["origin"], manifest["shards"][0]
-    for change in (
-        {"version": 2},
-        {"version": 0},
-        {"version": float("nan")},
-        {"settings": None},
-        {"settings": {k: v for k, v in settings.items() if k != "config"}},
-        {"settings": settings | {"dtype": "int4"}},
-        {"settings": settings | {"height": "16"}},
-        {"origin": origin | {"per_shard": 0}},
-        {"origin": origin | {"sources": [1]}},
-        {"shards": [{"file": "x"}]},
-        {"shards": [shard | {"count": -4}]},
-        {"shards": [shard | {"count": "4"}]},
-        {"shards": [shard | {"file": None}]},
-        {"shards": [shard | {"skipped": []}]},
-        {"statistics": {"mean": [1]}},
-        {"more": 1},
+    spec, environment, shard = manifest["spec"], manifest["environment"], manifest["shards"][0]
+    for change, entry in (
+        ({"version": 0}, "version"),
+        ({"version": "2"}, "version"),
+        ({"version": float("nan")}, ""),
+        ({"spec": None}, "spec"),
+        ({"spec": {k: v for k, v in spec.items() if k != "config"}}, "spec"),
+        ({"spec": spec | {"config": {"ch": 5}}}, "spec.config"),
+        ({"spec": spec | {"storage_dtype": "int4"}}, "spec.storage_dtype"),
+        ({"spec": spec | {"compute_dtype": "int8"}}, "spec"),
+        ({"spec": spec | {"format": "zip"}}, "spec.format"),
+        ({"spec": spec | {"height": "16"}}, "spec.height"),
+        ({"spec": spec | {"per_shard": 0}}, "spec"),
+        ({"environment": environment | {"batch": 0}}, "environment.batch"),
+        ({"origin": {"weights": "small", "images": [1]}}, "origin.images[0]"),
+        ({"shards": [{"file": "x"}]}, "shards[0]"),
+        ({"shards": [shard | {"count": -4}]}, "shards[0].count"),
+        ({"shards": [shard | {"count": True}]}, "shards[0].count"),
+        ({"shards": [shard | {"file": None}]}, "shards[0].file"),
+        ({"shards": [shard | {"skipped": []}]}, "shards[0].skipped"),
+        ({"statistics": {"mean": [1]}}, "statistics"),
     ):
         (tmp_path / "manifest.json").write_text(json.dumps(manifest | change))
-        newer = r"of version 2, .* up to 1; update"
-        with pytest.raises(CacheError, match=newer if change == {"version": 2} else "manifest"):
+        with pytest.raises(
+            CacheError, match=r"manifest\.json: cannot be read \(.*\); restore"
+        ) as e:
             LatentSource(tmp_path)
-    for text in ("{", "[]", "{}"):
-        (tmp_path / "manifest.json").write_text(text)
-        with pytest.raises(CacheError, match="not a sound manifest"):
+        assert entry in str(e.value)
+        assert "\n" not in str(e.value)
+    for data in (b"{", b"[]", b"{}", b"\xff", b"[" * 100_000):
+        (tmp_path / "manifest.json").write_bytes(data)
+        with pytest.raises(CacheError, match="cannot be read"):
             LatentSource(tmp_path)
+
+
+def test_manifests_of_other_versions(tmp_path: Path, made: Path) -> None:
+    for version, message in (
+        (1, r"manifest\.json: of version 1, made by aura-jax 0\.1\.0; make the cache again"),
+        (3, r"of version 3, but this aura-jax reads version 2; update it"),
+    ):
+        (tmp_path / "manifest.json").write_text(json.dumps({"version": version}))
+        with pytest.raises(CacheError, match=message):
+            LatentSource(tmp_path)
+
+
+READER = """
+import sys
+for name in ("jax", "flax", "typer", "grain", "rich"):
+    sys.modules[name] = None
+import numpy as np
+import aura_jax.latents
+from aura_jax.latents import LatentSource, RandomFlip, from_bytes, normalize
+source, flip = LatentSource(sys.argv[1]), RandomFlip(p_horizontal=1.0)
+sample = flip(source[3], np.random.default_rng(0))
+signs = [1] * 12 + [-1, -1, 1, 1]
+expected = source[3]["latent"][:, ::-1] * np.array(signs, np.float32)
+assert np.array_equal(sample["latent"], expected)
+assert sample["key"] == "cats/003"
+z = normalize(sample["latent"], source.statistics)
+assert z.dtype == np.float32 and abs(z).max() < 20
+for latents in ([1.0], z):
+    try:
+        normalize(latents, None)
+    except aura_jax.AuraError as error:
+        print(error)
+"""
+
+
+def test_reading_needs_neither_jax_nor_grain(measured: Path) -> None:
+    """As in the workers of a PyTorch DataLoader."""
+    result = subprocess.run(
+        [sys.executable, "-c", READER, measured],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        "latents: expected a jax or numpy array, got a list",
+        "statistics: expected those of LatentSource.statistics, got None",
+    ]
+
+
+@pytest.fixture(scope="module")
+def measured(made: Path) -> Path:
+    """A copy of the cache with statistics."""
+    out = made.parent / "measured"
+    out.mkdir()
+    for name, data in contents(made).items():
+        (out / name).write_bytes(data)
+    cache("stats", out)
+    return out
+
+
+class Flipped(torch.utils.data.Dataset):
+    """Samples, each flipped: a data set as PyTorch's workers take it."""
+
+    def __init__(self, source: LatentSource):
+        self.source, self.flip = source, RandomFlip(p_horizontal=1.0)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.flip(self.source[index], np.random.default_rng(index))["latent"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*")
+def test_pytorchs_workers_read_it(made: Path) -> None:
+    """Also if the process that they are forked from has read from it before."""
+    source = LatentSource(made)
+    expected = np.stack([Flipped(source)[i] for i in range(11)])
+    loader = torch.utils.data.DataLoader(
+        Flipped(source), batch_size=4, num_workers=2, multiprocessing_context="fork", timeout=60
+    )
+    np.testing.assert_array_equal(torch.cat([*loader]).numpy(), expected)
 
 
 def test_a_truncated_shard_names_the_record(tmp_path: Path, made: Path) -> None:
@@ -73,24 +173,22 @@ def test_a_truncated_shard_names_the_record(tmp_path: Path, made: Path) -> None:
 
 def test_a_truncated_tar_names_the_record(tmp_path: Path, photos: Path, weights: Path) -> None:
     out = tmp_path / "tars"
-    cache(photos, out, *options(weights), "--format", "webdataset")
+    finished(photos, out, weights, format="webdataset")
     os.truncate(out / "00000.tar", 5000)
     with pytest.raises(CacheError, match=r"00000\.tar, record 3: cannot be read"):
         LatentSource(out)[3]
 
 
-def test_verify_finds_what_is_wrong(tmp_path: Path, made: Path, photos: Path) -> None:
-    out = made.parent / "damaged"  # beside `made`, so that the pictures are where they were
+def test_verify_finds_all_damage(tmp_path: Path, made: Path) -> None:
     good = contents(made)
-    assert "11 latents in 3 shards are whole" in cache("verify", made)
+    assert "11 latents in 3 shards are whole" in cache("verify", made, "--sample", 0)
 
     def written(**changes: bytes | None) -> Path:
-        out.mkdir(exist_ok=True)
         for name, data in (good | changes).items():
-            (out / name).write_bytes(data or b"")
+            (tmp_path / name).write_bytes(data or b"")
             if data is None:
-                (out / name).unlink()
-        return out
+                (tmp_path / name).unlink()
+        return tmp_path
 
     shard = bytearray(good["00001.arrayrecord"])
     shard[len(shard) // 8] ^= 1
@@ -105,53 +203,59 @@ def test_verify_finds_what_is_wrong(tmp_path: Path, made: Path, photos: Path) ->
         shards[0] = shards[1] | {"file": "00000.arrayrecord"}
 
     def miscount(shards: list) -> None:
-        shards[2]["pictures"] = 4
+        shards[2]["examples"] = 4
 
     for changes, message in (
         ({"00001.arrayrecord": bytes(shard)}, r"00001\.arrayrecord: its sha256"),
         ({"00001.arrayrecord": None}, r"00001\.arrayrecord: missing"),
         ({"00001.arrayrecord": good["00001.arrayrecord"][:-9]}, r"truncated"),
         (swapped, r"00000\.arrayrecord: its sha256"),
-        (swapped | edited(swap), "its 11 keys are not those of the 11 pictures"),
-        (edited(lambda shards: shards.pop()), "its 8 keys are not those of the 11 pictures"),
-        (edited(miscount), "3 latents, expected 3; with 0 left out, of 4 pictures"),
+        (swapped | edited(swap), "its 11 keys are not those of the 11 images"),
+        (edited(lambda shards: shards.pop()), "its 8 keys are not those of the 11 images"),
+        (edited(miscount), "3 latents, expected 3; with 0 skipped, of 4 images"),
     ):
         with pytest.raises(CacheError, match=rf"{message}(.*\n)*delete damaged files"):
             cache("verify", written(**changes), "--sample", 0)
 
 
-def test_verify_encodes_pictures_anew(
-    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, out = write_photos(tmp_path / "photos", 3), tmp_path / "out"
-    cache(folder, out, *options(weights))
-    assert "3 pictures encoded anew: within 0" in cache("verify", out)
-    monkeypatch.chdir(folder)  # paths are relative to the cache, not to here
-    assert "2 pictures encoded anew" in cache("verify", out, "--sample", 2)
+def test_verify_encodes_images_again(encoded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the model and through the command."""
+    monkeypatch.chdir(encoded)  # paths are relative to the cache, not to here
+    assert "11 images encoded again: within 0" in cache("verify", encoded)
     with pytest.raises(CacheError, match=r"small: not the weights(.*\n)+ *given: sha256 0ca7"):
-        cache("verify", out, "--weights", "small")
+        cache("verify", encoded, "--weights", "small")
+
+
+def test_verify_finds_images_that_changed(tmp_path: Path, weights: Path) -> None:
+    folder, out = write_photos(tmp_path / "photos", 3), tmp_path / "out"
+    finished(folder, out, weights)
+
+    def distance(count: int = 3, images: list[Path] | None = None) -> float:
+        return check_sample(LatentSource(out), count, None, images, fake_encoder)
+
+    assert distance() == 0
+    assert distance(2) == 0
     noise = np.random.default_rng(1).integers(0, 256, (48, 48, 3), np.uint8)
     Image.fromarray(noise).save(folder / "001.png")
-    with pytest.raises(CacheError, match=r"001: encoded anew its latent differs by"):
-        cache("verify", out)
+    with pytest.raises(CacheError, match=r"001: encoded again its latent differs by"):
+        distance()
     (folder / "001.png").rename(folder / "other.png")
     with pytest.raises(CacheError, match=r"not those that were cached.*--sample 0"):
-        cache("verify", out)
+        distance()
     (folder / "other.png").rename(folder / "001.png")
-    Image.new("RGB", (32, 48)).save(folder / "001.png")
-    with pytest.raises(CacheError, match=r"001: encoded anew its latent differs"):
-        cache("verify", out)
+    (folder / "001.png").write_bytes(b"?")
+    with pytest.raises(CacheError, match=r"001: the image cannot be read now \(not an image"):
+        distance()
     folder.rename(tmp_path / "elsewhere")
-    with pytest.raises(CacheError, match=r"photos: no such folder.*give --sample 0"):
-        cache("verify", out)
-    assert "3 latents" in cache("verify", out, "--sample", 0)
+    with pytest.raises(CacheError, match=r"photos: no such file.*--sample 0"):
+        distance()
     write_photos(folder, 3).rename(tmp_path / "again")
-    assert "within 0" in cache("verify", out, "--pictures", tmp_path / "again")
+    assert distance(images=[tmp_path / "again"]) == 0
 
 
-def test_verify_when_pictures_have_another_size(tmp_path: Path, weights: Path) -> None:
+def test_verify_when_images_have_another_size(tmp_path: Path, weights: Path) -> None:
     folder, out = write_photos(tmp_path / "photos", 2), tmp_path / "out"
-    cache(folder, out, "--weights", weights)
-    write_photos(folder, 2, size=24)
-    with pytest.raises(CacheError, match=r"000: the picture is of another size now"):
-        cache("verify", out)
+    finished(folder, out, weights, size=None)
+    write_photos(folder, 2, size=SIZE)
+    with pytest.raises(CacheError, match=r"000: the image has another size now"):
+        check_sample(LatentSource(out), 2, None, None, fake_encoder)

@@ -1,44 +1,79 @@
-"""A cache that was killed, shared out or damaged ends up the same in every byte."""
+"""A cache that was killed, shared by jobs or damaged ends up the same in every byte."""
 
 import contextlib
 import fcntl
+import json
 import os
 import pickle
+import resource
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from queue import Empty
+from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
+from aura_jax import AuraError
 from aura_jax.errors import CacheError
-from aura_jax.latents import LatentSource
-from aura_jax.latents import encode_shard as encode
-from aura_jax.latents import workspace as folder
-from tests.cache_folder import cache, contents, made, options, photos, weights
+from aura_jax.latents import LatentSource, encode_shard, executors, manifest
+from aura_jax.latents.shard_io import checksum
+from tests.cache_folder import (
+    cache,
+    contents,
+    encoded,
+    fake_encoder,
+    finished,
+    local,
+    made,
+    make,
+    manifest_of,
+    options,
+    photos,
+    weights,
+)
+from tests.conftest import ROOT
 from tests.photo_folder import write_photos
 
-__all__ = ["made", "photos", "weights"]  # fixtures
+__all__ = ["encoded", "made", "photos", "weights"]  # fixtures
 
 SLOW = """
 import sys, time
-from aura_jax.latents import encode_shard as encode
-store = encode.stored
-encode.stored = lambda *args: (time.sleep(0.05), store(*args))[1]
+from aura_jax.latents import encode_shard
+quantize = encode_shard.quantize
+encode_shard.quantize = lambda *args: (time.sleep(0.05), quantize(*args))[1]
+"""
+BY_FAKE = """
+from pathlib import Path
+from tests.cache_folder import make
+make(*map(Path, sys.argv[1:4]))
+"""
+BY_COMMAND = """
 from aura_jax.cli.app import main
-sys.argv[1:] = {words}
 main()
 """
 
 
-def in_process(*words: object) -> subprocess.Popen[str]:
-    """The command in a process of its own, where each latent takes a while."""
-    code = SLOW.format(words=["cache", *map(str, words)])
-    return subprocess.Popen([sys.executable, "-c", code], text=True, stderr=subprocess.PIPE)
+@pytest.fixture
+def out(made: Path, tmp_path: Path) -> Path:
+    """A new folder beside `made`, so that both have the same relative paths."""
+    return made.parent / tmp_path.name
+
+
+def in_process(code: str, *words: object) -> subprocess.Popen[str]:
+    """A process in which each latent takes a while."""
+    return subprocess.Popen(
+        [sys.executable, "-c", SLOW + code, *map(str, words)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+        stderr=subprocess.PIPE,
+    )
 
 
 def wait_for(event: Callable[[], object], process: subprocess.Popen[str]) -> None:
@@ -47,36 +82,35 @@ def wait_for(event: Callable[[], object], process: subprocess.Popen[str]) -> Non
         time.sleep(0.005)
 
 
-def test_killed_anywhere_it_goes_on_and_ends_the_same(
-    tmp_path: Path, made: Path, photos: Path, weights: Path
+def test_killed_anywhere_it_resumes_and_ends_the_same(
+    out: Path, made: Path, photos: Path, weights: Path
 ) -> None:
-    out = tmp_path / "latents"
-    process = in_process(photos, out, *options(weights))
+    process = in_process(BY_FAKE, photos, out, weights)
     wait_for(lambda: [*out.glob(".00000.arrayrecord.*")], process)
     process.kill()  # within the first shard
     process.communicate()
     assert not (out / "00000.arrayrecord").exists()
-    process = in_process(photos, out, *options(weights))
+    process = in_process(BY_FAKE, photos, out, weights)
     wait_for(lambda: [*out.glob(".00001.arrayrecord.*")], process)
     before = (out / "00000.arrayrecord").stat()
     process.kill()  # within the second
     process.communicate()
-    with pytest.raises(CacheError, match="no finished cache"):
+    with pytest.raises(CacheError, match="not a finished cache"):
         LatentSource(out)
-    cache(photos, out, *options(weights))
+    make(photos, out, weights)
     assert contents(out) == contents(made)
     assert (out / "00000.arrayrecord").stat().st_mtime_ns == before.st_mtime_ns  # not done again
 
 
 def test_killed_between_any_two_steps(
-    tmp_path: Path, made: Path, photos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+    out: Path, made: Path, photos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every write of the folder is whole or not there: the work ends after each of them once."""
 
     class Killed(BaseException):
         pass
 
-    whole = folder.replacing
+    whole = manifest.replacing
     for last in range(9):
         writes = iter(range(last))
 
@@ -85,150 +119,224 @@ def test_killed_between_any_two_steps(
                 raise Killed
             return whole(path)
 
-        for module in (folder, encode, sys.modules["aura_jax.latents.manifest"]):
+        for module in (encode_shard, manifest):
             monkeypatch.setattr(module, "replacing", replacing)
-        out = tmp_path / str(last)
         with contextlib.suppress(Killed):
-            cache(photos, out, *options(weights))
+            make(photos, out, weights)
         monkeypatch.undo()
         assert (out / "manifest.json").exists() == (last == 8)  # so no write was missed
-        cache(photos, out, *options(weights))
+        make(photos, out, weights)
         assert contents(out) == contents(made), last
+        shutil.rmtree(out)
 
 
-def test_interrupted_it_says_how_to_go_on(
-    tmp_path: Path, made: Path, photos: Path, weights: Path
-) -> None:
-    out = tmp_path / "latents"
-    process = in_process(photos, out, *options(weights))
+def test_interrupted_it_says_how_to_resume(encoded: Path, photos: Path, weights: Path) -> None:
+    """Ctrl-C in the command."""
+    out = encoded.parent / "interrupted"
+    words = ("cache", "make", photos, "--out", out, *options(weights))
+    process = in_process(BY_COMMAND, *words)
     wait_for(lambda: [*out.glob(".00001.arrayrecord.*")], process)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
-    assert "the same command goes on" in said
+    assert "stopped; run the same command again to resume" in said
     assert "Traceback" not in said
     assert process.returncode != 0
     assert not [*out.glob(".0*")]  # nothing half-written
-    cache(photos, out, *options(weights))
-    assert contents(out) == contents(made)
+    cache(*words[1:])
+    assert contents(out) == contents(encoded)
 
 
-def test_shares_of_several_jobs_make_the_same(
-    tmp_path: Path, made: Path, photos: Path, weights: Path
-) -> None:
-    out = tmp_path / "latents"
-    said = cache(photos, out, *options(weights), "--shard", "1/2")
-    assert "share 1/2 is done" in said
-    assert "once all 2 are" in said
+def test_several_jobs_make_the_same(out: Path, made: Path, photos: Path, weights: Path) -> None:
+    assert make(photos, out, weights, job=(1, 2)) is None
     assert not (out / "manifest.json").exists()
-    said = cache(photos, out, *options(weights), "--shard", "0/2")
-    assert "11 latents in 3 shards" in said
+    said = cache("make", photos, "--out", out, *options(weights), "--job", "1/2")
+    assert f"{out}: job 1/2 is done; the cache is finished once all 2 jobs are" in said
+    assert len(finished(photos, out, weights, job=(0, 2))) == 11
     assert contents(out) == contents(made)
 
 
 def test_several_devices_share_the_work(
-    tmp_path: Path, made: Path, photos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+    out: Path, made: Path, photos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices() * 2)
-    cache(photos, tmp_path / "latents", *options(weights))
-    assert contents(tmp_path / "latents") == contents(made)
+    """And the threads that read for them."""
+    threads = []
+    run = executors.encode_shard
+
+    def counted(*args: Any, **options: Any):
+        threads.append(options["threads"])
+        return run(*args, **options)
+
+    monkeypatch.setattr(executors, "encode_shard", counted)
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    make(photos, out, weights, executor=local(devices=2))
+    assert contents(out) == contents(made)
+    assert threads == [2, 2, 2]
 
 
-def test_two_writers_at_once(tmp_path: Path, photos: Path, weights: Path) -> None:
-    out = tmp_path / "latents"
+@pytest.mark.parametrize("error", [Empty, KeyError])
+def test_no_error_ends_a_device_silently(
+    out: Path, photos: Path, weights: Path, error: type[Exception]
+) -> None:
+    """Whatever a device meets stops the others and is raised, an empty queue's error too."""
+
+    def failing(*args: Any):
+        def encode(images: np.ndarray) -> np.ndarray:
+            raise error("within")
+
+        return encode
+
+    with pytest.raises(error):
+        make(photos, out, weights, executor=local(failing, devices=2))
+
+
+def test_an_error_stops_the_other_devices(out: Path, photos: Path, weights: Path) -> None:
+    """Within their shard: the one of them that could go on makes no more than two batches."""
+    both, failed, turns = threading.Barrier(2), threading.Event(), []
+
+    def encoder(*args: Any):
+        encode = fake_encoder(*args)
+        fails = both.wait(60) == 0
+
+        def turn(images: np.ndarray) -> np.ndarray:
+            if fails:
+                failed.set()
+                raise CacheError("the first device is broken")
+            failed.wait()
+            time.sleep(0.1)
+            turns.append(0)
+            return encode(images)
+
+        return turn
+
+    with pytest.raises(CacheError, match="the first device is broken"):
+        make(photos, out, weights, executor=local(encoder, devices=2))
+    assert len(turns) <= 2
+    assert not [*out.glob("*.arrayrecord")]
+
+
+def test_two_writers_at_once(out: Path, photos: Path, weights: Path) -> None:
     out.mkdir()
-    words = (photos, out, *options(weights))
     with (out / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(CacheError, match="another process is writing this cache"):
-            cache(*words)
-        with pytest.raises(CacheError, match="another process"):
-            cache(*words, "--shard", "0/2")
-        fcntl.flock(lock, fcntl.LOCK_SH)  # as the share of another job has it
+        for options in ({}, {"job": (0, 2)}):
+            with pytest.raises(CacheError, match="another process is writing this cache"):
+                make(photos, out, weights, **options)
+        fcntl.flock(lock, fcntl.LOCK_SH)  # as another job has it
         with (out / ".lock.0-2").open("w") as other:
             fcntl.flock(other, fcntl.LOCK_EX)
-            with pytest.raises(CacheError, match="another process"):
-                cache(*words, "--shard", "0/2")
-            with pytest.raises(CacheError, match="another process"):
-                cache(*words, "--shard", "1/3")  # whose sweeping would disturb that one
-            assert "share 1/2 is done" in cache(*words, "--shard", "1/2")
-    assert "11 latents" in cache(*words)
+            for job in ((0, 2), (1, 3)):  # whose sweeping would disturb the other
+                with pytest.raises(CacheError, match="another process"):
+                    make(photos, out, weights, job=job)
+            assert make(photos, out, weights, job=(1, 2)) is None
+    assert len(finished(photos, out, weights)) == 11
 
 
-@pytest.mark.parametrize("shard", ["2/2", "0/0", "x", "-1/2", "1"])
-def test_a_share_that_does_not_exist(tmp_path: Path, photos: Path, shard: str) -> None:
-    with pytest.raises(CacheError, match=r"expected I/N with 0 <= I < N"):
-        cache(photos, tmp_path / "out", f"--shard={shard}")
-
-
-def test_other_settings_are_refused_with_both(
-    tmp_path: Path, photos: Path, weights: Path, made: Path
+def test_without_file_locks(
+    out: Path, photos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "latents"
-    cache(photos, out, *options(weights), "--shard", "0/2")
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    with pytest.raises(CacheError, match="made on Linux or macOS; Windows can only read it"):
+        make(photos, out, weights)
+
+
+OTHERS: dict[str, Any] = {
+    "height": {"size": 8},
+    "storage_dtype": {"storage_dtype": "int8"},
+    "compute_dtype": {"compute_dtype": "bfloat16"},
+    "format": {"format": "webdataset"},
+}
+
+
+def test_another_spec_is_refused_with_both(
+    out: Path, photos: Path, weights: Path, made: Path
+) -> None:
+    make(photos, out, weights, job=(0, 2))
     before = contents(out)
-    for other in (("--size", 8), ("--dtype", "int8"), ("--batch", 3), ("--per-shard", 5)):
-        for folder_ in (out, made):  # half made, and finished
-            with pytest.raises(CacheError, match=r"other weights or settings.*\n *there: .*\n *gi"):
-                cache(photos, folder_, *options(weights), *other)
+    for name, option in OTHERS.items():
+        for folder in (out, made):  # half made, and finished
+            expected = rf"other images, weights or options; .*(.*\n)* *{name}: .* before, .* now"
+            with pytest.raises(CacheError, match=expected):
+                make(photos, folder, weights, **option)
     with pytest.raises(CacheError) as caught:
-        cache(photos, out, *options(weights), "--weights", "small")
-    fingerprints = [encode.checksum(weights), encode.checksum(embedded())]
-    assert all(fingerprint in str(caught.value) for fingerprint in fingerprints)
+        make(photos, out, small(), size=16)
+    assert all(checksum(each) in str(caught.value) for each in (weights, small()))
     assert contents(out) == before
 
 
-def embedded() -> Path:
+def small() -> Path:
     """The checkpoint of the package."""
-    return Path(encode.__file__).parent.parent / "weights" / "small.safetensors"
+    return ROOT / "aura_jax" / "weights" / "small.safetensors"
 
 
-def test_pictures_that_changed_are_refused(tmp_path: Path, photos: Path, weights: Path) -> None:
+def test_a_forgotten_per_shard_is_named_alone(photos: Path, weights: Path, made: Path) -> None:
+    with pytest.raises(CacheError) as caught:
+        make(photos, made, weights, per_shard=4096)
+    assert str(caught.value).splitlines()[1:] == ["  per_shard: 4 before, 4096 now"]
+
+
+def test_another_environment_resumes(out: Path, made: Path, photos: Path, weights: Path) -> None:
+    """Versions, devices and the size of batches are recorded as they were, and not compared."""
+    make(photos, out, weights, job=(0, 2))
+    draft = out / ".progress" / "manifest.json"
+    begun = json.loads(draft.read_text())
+    assert begun["environment"]["batch"] == 2
+    begun["environment"] |= {"aura_jax": "0.1.7", "jax": "0.99", "platform": "gpu"}
+    draft.write_text(json.dumps(begun))
+    assert len(finished(photos, out, weights, batch=3)) == 11
+    assert manifest_of(out)["environment"] == begun["environment"]
+    make(photos, out, weights)  # the finished one is taken for the same too
+    for i in range(11):
+        np.testing.assert_array_equal(
+            LatentSource(out)[i]["latent"], LatentSource(made)[i]["latent"]
+        )
+
+
+def test_images_that_changed_are_refused(tmp_path: Path, photos: Path, weights: Path) -> None:
     copy = tmp_path / "photos"
-    subprocess.run(["cp", "-r", photos, copy], check=True)
-    cache(copy, tmp_path / "out", *options(weights), "--shard", "0/2")
+    shutil.copytree(photos, copy)
+    make(copy, tmp_path / "out", weights, job=(0, 2))
     (copy / "cats" / "000.png").rename(copy / "cats" / "new.png")
-    with pytest.raises(CacheError, match='"keys"'):
-        cache(copy, tmp_path / "out", *options(weights))
+    with pytest.raises(CacheError, match="keys: "):
+        make(copy, tmp_path / "out", weights)
     (copy / "cats" / "new.png").rename(copy / "cats" / "000.png")
     write_photos(copy / "cats", 1, size=25)
-    with pytest.raises(CacheError, match='"sizes"'):
-        cache(copy, tmp_path / "out", *options(weights))
+    with pytest.raises(CacheError, match=r"options; .*\n *sizes: .*now$"):
+        make(copy, tmp_path / "out", weights)
 
 
-def test_a_lost_or_cut_shard_is_made_anew(
-    tmp_path: Path, made: Path, photos: Path, weights: Path
+def test_a_lost_or_cut_shard_is_made_again(
+    out: Path, made: Path, photos: Path, weights: Path
 ) -> None:
-    out = tmp_path / "latents"
-    subprocess.run(["cp", "-r", made, out], check=True)
+    shutil.copytree(made, out)
     (out / "00000.arrayrecord").unlink()
     os.truncate(out / "00002.arrayrecord", 1000)
-    cache(photos, out, *options(weights))
+    make(photos, out, weights)
     assert contents(out) == contents(made)
 
 
-def test_a_full_disk_stops_it_and_it_goes_on(
-    tmp_path: Path, made: Path, photos: Path, weights: Path
+def test_a_damaged_note_names_itself(out: Path, photos: Path, weights: Path) -> None:
+    make(photos, out, weights, job=(0, 2))
+    (out / ".progress" / "00000.arrayrecord.json").write_text('{"file": 3}')
+    with pytest.raises(CacheError, match=r"00000\.arrayrecord\.json: cannot be read \(.*file"):
+        make(photos, out, weights)
+
+
+@pytest.mark.parametrize("form", ["arrayrecord", "webdataset"])
+def test_a_full_disk_stops_it_and_it_resumes(
+    out: Path, made: Path, photos: Path, weights: Path, form: str
 ) -> None:
-    out = tmp_path / "latents"
-    code = f"""
-import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-from aura_jax.cli.app import main
-sys.argv[1:] = {["cache", *map(str, (photos, out, *options(weights)))]}
-main()
-"""
-    command = [sys.executable, "-c", code]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 1
-    assert "00000.arrayrecord: " in result.stderr
-    assert "written" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert not [*out.glob("*.arrayrecord")]
-    cache(photos, out, *options(weights))
-    assert contents(out) == contents(made)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, limits[1]))
+        with pytest.raises(AuraError, match=r"00000\.\w+: .*written"):
+            make(photos, out, weights, format=form)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not [*out.glob("0*")]
+    assert len(finished(photos, out, weights, format=form)) == 11
 
 
-def test_labels_and_latents_stay_together(made: Path, photos: Path) -> None:
+def test_labels_and_latents_stay_together(made: Path) -> None:
     """Reading out of order, and from a pickled copy in another process's way."""
     source = LatentSource(made)
     in_order = [source[i] for i in range(len(source))]

@@ -1,6 +1,8 @@
 """Cached latents flip for free: exactly the group's action, in every loader."""
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,23 @@ import torch
 
 import aura_jax
 from aura_jax import AuraError, flip_images, flip_latents
-from aura_jax.errors import CacheError
+from aura_jax.errors import ArrayError, CacheError
 from aura_jax.latents import LatentSource, RandomFlip, denormalize, normalize
-from aura_jax.latents.quantize import NUMPY_TYPES, restored, stored
-from aura_jax.latents.spec import NumberType
-from aura_jax.latents.statistics import Moments
+from aura_jax.latents.measure import Moments
+from aura_jax.latents.quantize import dequantize, quantize
+from aura_jax.latents.spec import STORAGE_DTYPES
 from convert.tolerances import EQUIVARIANCE, NOT_EQUIVARIANT
-from tests.cache_folder import cache, contents, made, options, photos, weights
+from tests.cache_folder import (
+    cache,
+    contents,
+    fake_encoder,
+    finished,
+    local,
+    made,
+    photos,
+    weights,
+)
+from tests.conftest import ROOT
 from tests.mirrored import with_mirrored_decoder
 
 __all__ = ["made", "photos", "weights"]  # fixtures
@@ -42,30 +54,30 @@ def latents(seed: int = 0, count: int = 5) -> np.ndarray:
     return rng.normal(0.7, 3, (count, 4, 6, 16)).clip(-8, 8).astype(np.float32)
 
 
-@pytest.mark.parametrize("dtype", NUMPY_TYPES)
+@pytest.mark.parametrize("dtype", STORAGE_DTYPES, ids=str)
 @pytest.mark.parametrize(("horizontal", "vertical"), FLIPS)
-def test_flips_commute_with_every_type(dtype: NumberType, horizontal: bool, vertical: bool) -> None:
+def test_flips_commute_with_every_type(dtype: np.dtype, horizontal: bool, vertical: bool) -> None:
     z, flags = latents(), {"horizontal": horizontal, "vertical": vertical}
-    before = stored(flip_latents(z, **flags), dtype)
-    after = flip_latents(stored(z, dtype), **flags)
-    assert before.dtype == after.dtype == NUMPY_TYPES[dtype]
+    before = quantize(flip_latents(z, **flags), dtype)
+    after = flip_latents(quantize(z, dtype), **flags)
+    assert before.dtype == after.dtype == dtype
     assert before.tobytes() == after.tobytes()
     np.testing.assert_array_equal(
-        restored(after), flip_latents(restored(stored(z, dtype)), **flags)
+        dequantize(after), flip_latents(dequantize(quantize(z, dtype)), **flags)
     )
 
 
 def test_eight_bits_hold_the_limits_exactly() -> None:
     limits = np.array([-8, 0, 8], np.float32)
-    for dtype in NUMPY_TYPES:
-        np.testing.assert_allclose(restored(stored(limits, dtype)), limits, rtol=1e-7)
+    for dtype in STORAGE_DTYPES:
+        np.testing.assert_allclose(dequantize(quantize(limits, dtype)), limits, rtol=1e-7)
 
 
 @pytest.mark.parametrize(("horizontal", "vertical"), FLIPS)
-def test_a_flipped_stored_latent_decodes_to_the_flipped_picture(
+def test_a_flipped_stored_latent_decodes_to_the_flipped_image(
     made: Path, weights: Path, horizontal: bool, vertical: bool
 ) -> None:
-    flip = RandomFlip(p_h=float(horizontal), p_v=float(vertical))
+    flip = RandomFlip(p_horizontal=float(horizontal), p_vertical=float(vertical))
     source, rng = LatentSource(made), np.random.default_rng(0)
     samples = [source[i] for i in range(4)]
     z = np.stack([sample["latent"] for sample in samples])
@@ -122,10 +134,25 @@ def test_in_grains_loader(made: Path) -> None:
         )
 
 
+def test_grain_may_be_imported_later() -> None:
+    """Its DataLoader takes a flip made after the import, or pickled, as its workers have it."""
+    code = """
+import pickle
+from aura_jax.latents import RandomFlip
+early = pickle.dumps(RandomFlip(0.25))
+import sys
+assert "grain" not in sys.modules
+import grain
+assert isinstance(pickle.loads(early), grain.transforms.RandomMap)
+assert pickle.loads(early) == RandomFlip(0.25, 0.0)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT)})
+
+
 def test_probabilities() -> None:
     rng, z = np.random.default_rng(0), latents(count=1)[0]
     seen = {(h, v): 0 for h in (False, True) for v in (False, True)}
-    flip = RandomFlip(p_h=0.25, p_v=0.5)
+    flip = RandomFlip(p_horizontal=0.25, p_vertical=0.5)
     for _ in range(800):
         out = flip.random_map({"latent": z, "key": "x"}, rng)
         assert out["key"] == "x"
@@ -135,8 +162,8 @@ def test_probabilities() -> None:
     assert sum(seen.values()) == 800
     assert all(abs(seen[flips] - count) < 60 for flips, count in expected.items())
     for p in (-0.1, 1.1, float("nan")):
-        with pytest.raises(AuraError, match=r"p_v=.*: expected a probability"):
-            RandomFlip(p_v=p)
+        with pytest.raises(AuraError, match=r"p_vertical=.*: expected a probability"):
+            RandomFlip(p_vertical=p)
 
 
 def test_a_batch_is_not_flipped_as_one() -> None:
@@ -188,10 +215,12 @@ def test_one_pass_is_stable_far_from_zero() -> None:
 
 def test_clamped_numbers_are_counted(tmp_path: Path, photos: Path, weights: Path) -> None:
     """By a model whose latents are far beyond the limit."""
-    vae = aura_jax.load(weights, dtype=jnp.float32)
-    vae.encoder.conv_out.kernel[...] *= 40
-    aura_jax.save(vae, tmp_path / "loud.safetensors")
-    cache(photos, tmp_path / "out", *options(tmp_path / "loud.safetensors"), "--dtype", "int8")
+
+    def loud(*args: Any):
+        encode = fake_encoder(*args)
+        return lambda images: (6 * encode(images)).clip(-8, 8)
+
+    finished(photos, tmp_path / "out", weights, executor=local(loud), storage_dtype="int8")
     cache("stats", tmp_path / "out")
     source = LatentSource(tmp_path / "out")
     z = np.stack([source.stored(i)[0] for i in range(11)])
@@ -214,11 +243,10 @@ def test_normalizing_commutes_with_flips(measured: Path) -> None:
     np.testing.assert_allclose(denormalize(normal, statistics), z, rtol=1e-5, atol=1e-5)
     traced = jax.jit(lambda x: denormalize(normalize(x, statistics), statistics))(z[None])
     np.testing.assert_allclose(traced[0], z, rtol=1e-5, atol=1e-5)
-    with pytest.raises(CacheError, match=r"shape \(8, 8, 4\): the statistics are of 16"):
+    with pytest.raises(ArrayError, match=r"shape \(8, 8, 4\) .*: expected 16 channels on the last"):
         normalize(z[..., :4], statistics)
-    for dtype in ("int8", "float8_e4m3fn"):
-        with pytest.raises(CacheError, match=rf"of type {dtype}: restore them"):
-            normalize(stored(z, dtype), statistics)
+    with pytest.raises(ArrayError, match="dtype int8: expected bfloat16 or"):
+        normalize(quantize(z, np.dtype(np.int8)), statistics)
 
 
 def test_statistics_that_do_not_commute_are_refused(measured: Path, made: Path) -> None:

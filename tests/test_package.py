@@ -45,10 +45,10 @@ assert not xla_bridge.backends_are_initialized()
     python(code)
 
 
-def test_latents_without_grain_say_what_to_install():
+def test_latents_without_their_extra_say_what_to_install():
     code = """
 import sys
-sys.modules["grain"] = None
+sys.modules["msgspec"] = None
 from aura_jax import *
 try:
     aura_jax = __import__("aura_jax")
@@ -56,7 +56,7 @@ try:
 except aura_jax.AuraError as error:
     print(error)
 """
-    assert python(code) == 'grain is not installed: pip install "aura-jax[cache]"'
+    assert python(code) == 'msgspec is not installed: pip install "aura-jax[cache]"'
 
 
 def test_the_library_never_imports_torch():
@@ -183,22 +183,20 @@ def test_the_readmes_python_runs(tmp_path: Path):
 
 
 def test_the_python_about_latents_runs(tmp_path: Path):
-    """On caches of a few pictures, in both formats."""
-    write_photos(tmp_path / "photos" / "a", 6, size=256)
-    out = ["--size", "64", "--per-shard", "2"]
-    invoke(app, "cache", tmp_path / "photos", tmp_path / "latents", *out)
+    """On caches of a few images, in both formats."""
+    photos = write_photos(tmp_path / "photos" / "a", 6, size=256).parent
+    for out, form in (("latents", "arrayrecord"), ("tars", "webdataset")):
+        words = ("make", photos, "--out", tmp_path / out, "--format", form)
+        invoke(app, "cache", *words, "--size", 64, "--per-shard", 2)
     invoke(app, "cache", "stats", tmp_path / "latents")
-    invoke(app, "cache", tmp_path / "photos", tmp_path / "tars", *out, "--format", "webdataset")
     snippets = re.findall(r"```python\n(.*?)```", LATENTS, re.DOTALL)
     shown = "print(batch['latent'].shape, len([*samples]))"
     assert python("\n".join([*snippets, shown]), tmp_path) == "(4, 8, 8, 16) 6"
 
 
 def _command(words: list[str]) -> list[str]:
-    """The subcommand that words begin with; of `cache` it may be left out."""
-    if words[0] != "cache":
-        return words[:1]
-    return ["cache", words[1] if words[1] in ("verify", "stats") else "make"]
+    """The command that the words begin with, of which `cache` has several."""
+    return words[: 2 if words[0] == "cache" else 1]
 
 
 @functools.cache

@@ -1,128 +1,152 @@
-"""The command aura-jax cache: a data set's latents, made once."""
+"""The command aura-jax cache: make, verify and measure a data set's cached latents."""
 
 import dataclasses
 import json
 import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.filesize import decimal
+from rich.progress import Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from typer.core import TyperGroup
+from rich.text import Text
 
 from aura_jax.cli.options import DEFAULT_WEIGHTS, Json, Weights
-from aura_jax.console import console, progress, say
+from aura_jax.console import console, messages, progress, say
 from aura_jax.errors import CacheError
 from aura_jax.extras import needs
-from aura_jax.latents.manifest import Manifest
-from aura_jax.latents.spec import ComputeType, EngineName, Format, NumberType
+from aura_jax.latents.progress import Listener
+from aura_jax.latents.spec import ExecutorName, Format
 
-MAKE = "make"  # the subcommand that may be left out
-SHARE = re.compile(r"(\d+)/(\d+)")
+if TYPE_CHECKING:
+    from aura_jax.latents.manifest import Manifest, Shard
 
-Folder = Annotated[Path, typer.Argument(metavar="CACHE", help="What `aura-jax cache` wrote.")]
+JOB = re.compile(r"(\d+)/(\d+)")
 
-
-class _MakeByDefault(TyperGroup):
-    """Takes words that begin with no subcommand as those of `make`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in {*self.commands, *ctx.help_option_names}:
-            args = [MAKE, *args]
-        return super().parse_args(ctx, args)
-
+Folder = Annotated[
+    Path, typer.Argument(metavar="CACHE", help="The folder that `aura-jax cache make` wrote.")
+]
 
 cache = typer.Typer(
-    cls=_MakeByDefault,
     no_args_is_help=True,
-    help="Encode a data set once: aura-jax cache [OPTIONS] PICTURES... CACHE, whose options "
-    "`aura-jax cache make --help` lists. Then check and measure it.",
+    help="Encode a data set once to train on its latents: make a cache, verify it, measure it.",
 )
 
 
-@cache.command(MAKE)
+@cache.command(
+    epilog="Example: aura-jax cache make photos/ --out latents/ --size 256 --storage-dtype int8"
+)
 def make(
-    paths: Annotated[
+    images: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PICTURES... CACHE",
-            help="Folders of pictures or WebDataset tars, or tars; last, the cache's folder.",
+            metavar="IMAGES...", help="Folders, searched at any depth, WebDataset tars, images."
         ),
     ],
+    out: Annotated[Path, typer.Option(help="Folder to write the cache to.")],
+    weights: Weights = DEFAULT_WEIGHTS,
     size: Annotated[
         int | None,
         typer.Option(
-            help="Cut pictures to centered squares, scaled to this many pixels. "
-            "Default: as they are, if all are equal."
+            help="Cut the largest centered square from each image and scale it to this many pixels "
+            "a side.  [default: keep images as they are, all of one size]"
         ),
     ] = None,
-    weights: Weights = DEFAULT_WEIGHTS,
-    dtype: Annotated[
-        NumberType, typer.Option(help="To store latents in: bf16, float32, int8 or float8_e4m3fn.")
-    ] = "bf16",
-    format: Annotated[  # noqa: A002  the option's name
-        Format, typer.Option(help="Of the files: arrayrecord (Grain's), or webdataset (tars).")
-    ] = "arrayrecord",
-    compute: Annotated[
-        ComputeType | None,
-        typer.Option(help="To compute in: bf16 (default on GPU and TPU) or float32 (on a CPU)."),
+    storage_dtype: Annotated[
+        str,
+        typer.Option(
+            metavar="[bfloat16|float32|int8]", help="The dtype that latents are stored in."
+        ),
+    ] = "bfloat16",
+    compute_dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[bfloat16|float32]",
+            help="The dtype that the model computes in.  "
+            "[default: float32 on a CPU, bfloat16 on a GPU or TPU]",
+        ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures encoded at once.")] = 8,
+    format: Annotated[  # noqa: A002  the option's name
+        Format,
+        typer.Option(help="Format of the shards: arrayrecord for Grain, webdataset for tars."),
+    ] = "arrayrecord",
+    batch: Annotated[
+        int, typer.Option(min=1, help="Number of images that are encoded at once on a device.")
+    ] = 8,
     per_shard: Annotated[
-        int, typer.Option(min=1, help="Files of a folder that make one shard; a tar is one.")
+        int, typer.Option(min=1, help="Files of a folder in each shard; a tar makes one shard.")
     ] = 4096,
-    max_bad: Annotated[
-        int, typer.Option(min=0, help="Pictures that may be left out as they cannot be read.")
+    max_skipped: Annotated[
+        int,
+        typer.Option(min=0, help="Stop once more images than this were skipped as unreadable."),
     ] = 100,
-    engine: Annotated[
-        EngineName, typer.Option(help="local: all devices here; ray: a cluster.")
+    executor: Annotated[
+        ExecutorName,
+        typer.Option(help="Where to run: local for this machine's devices, ray for a cluster."),
     ] = "local",
-    shard: Annotated[
-        str, typer.Option(metavar="I/N", help="Make every N-th shard from I on, I < N, as a job.")
+    job: Annotated[
+        str,
+        typer.Option(
+            metavar="I/N",
+            help="Make every N-th shard from number I on, as one of N jobs that share the work.",
+        ),
     ] = "0/1",
 ) -> None:
-    """Encode pictures to latents in shards; the same command goes on with what was interrupted."""
-    share = _parse_share(shard)
-    if len(paths) < 2:
-        raise CacheError(f"{paths[0]}: give pictures and, last, the folder of the cache")
+    """Encode images to latents, in shards; run the same command again to resume."""
+    index, count = _parse_job(job)
     with needs("cache"):
         from aura_jax.latents import build
-        from aura_jax.latents.executors import ENGINES
-    request = build.Request(
-        sources=paths[:-1],
-        out=paths[-1],
-        weights=weights,
-        size=size,
-        dtype=dtype,
-        format=format,
-        compute=compute,
-        batch=batch,
-        per_shard=per_shard,
-        max_bad=max_bad,
-    )
-    manifest = build.make(request, ENGINES[engine], share)
+        from aura_jax.latents.executors import EXECUTORS
+    with _watched() as listener:
+        manifest = build.make(
+            images,
+            out,
+            weights=weights,
+            size=size,
+            storage_dtype=storage_dtype,
+            compute_dtype=compute_dtype,
+            format=format,
+            per_shard=per_shard,
+            batch=batch,
+            max_skipped=max_skipped,
+            job=(index, count),
+            executor=EXECUTORS[executor],
+            listener=listener,
+        )
     if manifest is None:
-        say(f"{paths[-1]}: share {shard} is done; the cache is once all {share[1]} are")
+        say(f"{out}: job {job} is done; the cache is finished once all {count} jobs are")
     else:
-        say(f"{paths[-1]}: {_summary(manifest)}")
+        say(f"{out}: {_summary(manifest)}")
 
 
-@cache.command()
+@cache.command(epilog="Example: aura-jax cache verify latents/ --sample 64")
 def verify(
     folder: Folder,
     sample: Annotated[
-        int, typer.Option(min=0, help="Pictures to encode anew; 0 needs neither them nor weights.")
+        int,
+        typer.Option(
+            min=0,
+            help="Number of random images to encode again and compare; 0 needs neither images nor "
+            "weights.",
+        ),
     ] = 16,
     weights: Annotated[
-        str | None, typer.Option(help="The weights, if they are not where they were.")
+        str | None,
+        typer.Option(help="The checkpoint that made the cache.  [default: where it was then]"),
     ] = None,
-    pictures: Annotated[
+    images: Annotated[
         list[Path] | None,
-        typer.Option(help="The pictures' folder or tar, if not where it was; may be repeated."),
+        typer.Option(
+            help="Folder, tar or image that was cached; repeat it for several.  "
+            "[default: where they were then]"
+        ),
     ] = None,
 ) -> None:
-    """Check every file and record of a cache, and encode some pictures anew."""
+    """Check every file and record of a cache, and encode some of its images again."""
     with needs("cache"):
         from aura_jax.latents.source import LatentSource
         from aura_jax.latents.verify import check_sample, check_shards
@@ -133,17 +157,17 @@ def verify(
     skipped = len(source.manifest.skipped)
     say(
         f"{folder}: {len(source)} latents in {len(source.manifest.shards)} shards are whole; "
-        f"with {skipped} left out they are all {len(source) + skipped} pictures"
+        f"with {skipped} skipped they are all {len(source) + skipped} images"
     )
     if sample:
-        worst = check_sample(source, sample, weights, pictures)
+        worst = check_sample(source, sample, weights, images)
         drawn = min(sample, len(source))
-        say(f"{drawn} pictures encoded anew: within {worst:.2g} of what is stored (relative L2)")
+        say(f"{drawn} images encoded again: within {worst:.2g} of their latents (relative L2)")
 
 
-@cache.command()
+@cache.command(epilog="Example: aura-jax cache stats latents/ --json")
 def stats(folder: Folder, as_json: Json = False) -> None:
-    """Measure statistics of each channel that commute with the flips; kept in the manifest."""
+    """Measure mean and deviation of each channel, for `normalize`, and keep them in the cache."""
     with needs("cache"):
         from aura_jax.latents.measure import measure
         from aura_jax.latents.source import LatentSource
@@ -162,15 +186,56 @@ def stats(folder: Folder, as_json: Json = False) -> None:
     say(f"{found.count} latents; {found.clamped:.3%} of their numbers were clamped")
 
 
-def _summary(manifest: Manifest) -> str:
+class _Bar(Listener):
+    """Draws how the work gets on: a bar on stderr, with a line for each shard that is done."""
+
+    def __init__(self, bar: Progress):
+        self._bar, self._latents, self._skipped = bar, 0, 0
+        self._task = bar.add_task("images", total=None, skipped=0)
+        self._started = time.perf_counter()
+
+    def started(self, examples: int) -> None:
+        self._started = time.perf_counter()
+        self._bar.update(self._task, total=examples)
+
+    def encoded(self, count: int) -> None:
+        self._latents += count
+        self._bar.advance(self._task, count)
+
+    def finished(self, shard: "Shard") -> None:
+        self._skipped += len(shard.skipped)
+        self._bar.update(self._task, advance=len(shard.skipped), skipped=self._skipped)
+        rate = self._latents / (time.perf_counter() - self._started)
+        line = f"{shard.file}: {shard.count} latents, {len(shard.skipped)} images skipped"
+        messages.print(f"{line}, {rate:.1f} images/s")
+
+
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:.1f} images/s")
+
+
+@contextmanager
+def _watched() -> Iterator[_Bar]:
+    """Show a bar of images with their speed, the time that is left, and how many were skipped."""
+    columns = _Speed(), TimeRemainingColumn(), TextColumn("{task.fields[skipped]} skipped")
+    try:
+        with progress(*columns) as bar:
+            yield _Bar(bar)
+    except KeyboardInterrupt:
+        messages.print("stopped; run the same command again to resume after the last whole shard")
+        raise
+
+
+def _summary(manifest: "Manifest") -> str:
     size = decimal(sum(shard.bytes for shard in manifest.shards))
     found = f"{len(manifest)} latents in {len(manifest.shards)} shards, {size}"
     skipped = len(manifest.skipped)
-    return f"{found}; {skipped} pictures left out, see its manifest.json" if skipped else found
+    return f"{found}; {skipped} images skipped, see its manifest.json" if skipped else found
 
 
-def _parse_share(text: str) -> tuple[int, int]:
-    match = SHARE.fullmatch(text)
+def _parse_job(text: str) -> tuple[int, int]:
+    match = JOB.fullmatch(text)
     if match is None or not int(match[1]) < int(match[2]):
-        raise CacheError(f"--shard {text}: expected I/N with 0 <= I < N, such as 0/8")
+        raise CacheError(f"--job {text}: expected I/N with 0 <= I < N, such as 0/8")
     return int(match[1]), int(match[2])

@@ -1,7 +1,7 @@
-"""Cached latents: encode a data set once, flip its latents for free while training.
+"""Read cached latents: encode a data set once, and flip its latents for free while training.
 
-`aura-jax cache make` makes a cache; this package reads it. `__init__.pyi` lists the public names.
-Reading, flipping and normalizing need numpy alone besides the file format's own library.
+`aura-jax cache make` makes a cache; this package reads it, and `__init__.pyi` lists its public
+names. None of them imports JAX, Flax or Grain, so they run in the workers of any loader.
 """
 
 import lazy_loader

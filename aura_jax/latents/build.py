@@ -1,183 +1,185 @@
-"""Making a cache: the plan from what a user asks for, and the work on what is not done yet."""
+"""Making a cache: from images and options to its spec, and the work on shards not done yet."""
 
-import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+from jax.typing import DTypeLike
+
+import aura_jax
 from aura_jax.checkpoint.describe import summarize
 from aura_jax.checkpoint.hub import find_checkpoint, is_local
 from aura_jax.checkpoint.tensors import open_safetensors
-from aura_jax.config import LATENT_LIMIT, AuraConfig
-from aura_jax.console import messages
+from aura_jax.config import AuraConfig
+from aura_jax.dtypes import as_dtype, default_compute_dtype
 from aura_jax.errors import CacheError, ImageError, first_of
 from aura_jax.images.io import decode_8_bit
-from aura_jax.latents.encode_shard import Plan
-from aura_jax.latents.examples import Slice, find_slices, keys_sha256, sizes_sha256
-from aura_jax.latents.executors import Engine
-from aura_jax.latents.manifest import Manifest, Origin, Settings
-from aura_jax.latents.progress import Report, progress_bar
+from aura_jax.latents.encode_shard import Work
+from aura_jax.latents.examples import ShardInput, find_examples, keys_sha256, sizes_sha256
+from aura_jax.latents.executors import Executor, LocalExecutor
+from aura_jax.latents.ledger import Ledger
+from aura_jax.latents.manifest import Environment, Manifest, Origin
+from aura_jax.latents.progress import Listener
 from aura_jax.latents.shard_io import checksum
-from aura_jax.latents.spec import ComputeType, Format, NumberType
+from aura_jax.latents.spec import COMPUTE_DTYPES, RESIZE, STORAGE_DTYPES, CacheSpec, Format
 from aura_jax.latents.workspace import BusyError, CacheFolder
 
-COLOURS = "8-bit RGB, turned as EXIF says, transparency on white, color profiles ignored"
 
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What a user asks for; see the command's options."""
-
-    sources: Sequence[Path]
-    out: Path
-    weights: str
-    size: int | None
-    dtype: NumberType
-    format: Format
-    compute: ComputeType | None
-    batch: int
-    per_shard: int
-    max_bad: int
-
-
-def make(request: Request, engine_type: type[Engine], share: tuple[int, int]) -> Manifest | None:
-    """Encodes what is not done yet of a share of the slices, and finishes the cache if all is done.
+def make(
+    images: Sequence[Path],
+    out: Path,
+    *,
+    weights: str = "small",
+    size: int | None = None,
+    storage_dtype: DTypeLike = "bfloat16",
+    compute_dtype: DTypeLike | None = None,
+    format: Format = "arrayrecord",  # noqa: A002  the option's name
+    per_shard: int = 4096,
+    batch: int = 8,
+    max_skipped: int = 100,
+    job: tuple[int, int] = (0, 1),
+    executor: Callable[[], Executor] = LocalExecutor,
+    listener: Listener | None = None,
+) -> Manifest | None:
+    """Encode the shards of a job that are not done yet, and finish the cache if all shards are.
 
     Args:
-        request: what to cache, and how.
-        engine_type: where to run; it starts once the request is found to be sound.
-        share: (i, n): the slices whose index is i modulo n.
+        images: folders, tars and image files.
+        out: the cache's folder.
+        weights: as `aura_jax.load` takes them.
+        size: the side in pixels to which centered squares are scaled; None keeps images as they
+            are, all of one size.
+        storage_dtype: what latents are stored in: bfloat16, float32 or int8.
+        compute_dtype: what the model computes in: bfloat16 or float32; by default float32 on CPUs
+            and bfloat16 on accelerators.
+        format: of the shards.
+        per_shard: how many files of a folder make one shard.
+        batch: how many images are encoded at once.
+        max_skipped: how many images may be skipped because they cannot be read.
+        job: (i, n): the shards whose number is i modulo n.
+        executor: starts the place to run, once everything else is found to be sound.
+        listener: is told of the progress.
 
     Returns:
-        The manifest of the finished cache; None if other shares are not done yet.
+        The manifest of the finished cache; None if other jobs are not done yet.
 
     Raises:
-        AuraError: if something about the request, the pictures or the folder is wrong.
+        AuraError: if something about the options, the images or the folder is wrong.
     """
-    checkpoint = find_checkpoint(request.weights)
+    storage_dtype = as_dtype(storage_dtype, STORAGE_DTYPES, name="storage dtype")
+    if compute_dtype is not None:
+        compute_dtype = as_dtype(compute_dtype, COMPUTE_DTYPES, name="compute dtype")
+    folder = CacheFolder(out)
+    folder.check()
+    _check_outside(out, images)
+    checkpoint = find_checkpoint(weights)
     config = summarize(open_safetensors(checkpoint)).config
-    _check(request, config)
-    slices = find_slices(request.sources, request.per_shard)
-    size = _size(request, config, slices)
-    engine = engine_type()
-    plan = _plan(request, size, request.compute or engine.compute_type())
+    config.check_rgb(weights)
+    shards = find_examples(images, per_shard)
+    height, width = _size(size, config, shards)
+    place = executor()
+    spec = CacheSpec(
+        weights=checksum(checkpoint),
+        config=config,
+        height=height,
+        width=width,
+        resize=None if size is None else RESIZE,
+        storage_dtype=storage_dtype,
+        compute_dtype=np.dtype(compute_dtype or default_compute_dtype(place.platform)),
+        format=format,
+        per_shard=per_shard,
+        images=sum(len(shard.examples) for shard in shards),
+        keys=keys_sha256((each.source, [e.key for e in each.examples]) for each in shards),
+        sizes=sizes_sha256(shards),
+    )
     draft = Manifest(
-        settings=_settings(plan, config, checkpoint, slices),
-        origin=_origin(request),
-        classes=tuple(sorted({p.label for s in slices for p in s.pictures if p.label is not None})),
+        spec=spec,
+        origin=_origin(weights, images, out),
+        environment=Environment(aura_jax.__version__, version("jax"), place.platform, batch),
+        classes=_classes(shards),
         shards=(),
     )
-    folder, files = CacheFolder(request.out), [plan.file(part) for part in slices]
-    index, count = share
+    # Absolute paths, since workers may run elsewhere.
+    local = str(Path(weights).absolute()) if is_local(weights) else weights
+    work = Work(spec, out.absolute(), local, batch, max_skipped)
+    return _make(folder, draft, shards, work, place, job, listener or Listener())
+
+
+def _make(
+    folder: CacheFolder,
+    draft: Manifest,
+    shards: Sequence[ShardInput],
+    work: Work,
+    executor: Executor,
+    job: tuple[int, int],
+    listener: Listener,
+) -> Manifest | None:
+    """Do the job's work under the folder's lock, and finish the cache if nothing is missing."""
+    index, count = job
+    files = [work.spec.file(shard.index) for shard in shards]
     with folder.locked(None if count == 1 else f"{index}-{count}"):
-        done, own = folder.begin(draft), slices[index::count]
-        folder.sweep(plan.file(part) for part in own)
-        todo = [part for part in own if plan.file(part) not in done]
+        done = folder.begin(draft)
+        folder.sweep(files[index::count])
+        todo = [each for each in shards[index::count] if files[each.index] not in done]
+        ledger = Ledger(folder, done, work.max_skipped, listener)
         if todo:
-            with progress_bar(sum(len(part.pictures) for part in todo)) as bar:
-                _run(engine, todo, plan, Report(folder, done, plan.max_bad, bar))
+            listener.started(sum(len(each.examples) for each in todo))
+            executor.run(todo, work, ledger)
         if count == 1:
             return folder.finish(draft, files)
     try:
-        with folder.locked():  # the last of several shares to end is alone
+        with folder.locked():  # the last of several jobs to end is alone
             return folder.finish(draft, files)
     except BusyError:
         return None
 
 
-def _run(engine: Engine, todo: Sequence[Slice], plan: Plan, report: Report) -> None:
-    try:
-        engine.run(todo, plan, report)
-    except KeyboardInterrupt:
-        messages.print("stopped; the same command goes on after the last whole shard")
-        raise
+def _check_outside(out: Path, images: Sequence[Path]) -> None:
+    resolved = out.resolve()
+    for place in images:
+        if place.is_dir() and resolved.is_relative_to(place.resolve()):
+            raise CacheError(f"{out}: lies within {place}, whose images it would join")
 
 
-def _check(request: Request, config: AuraConfig) -> None:
-    if (config.in_channels, config.out_channels) != (3, 3):
-        raise CacheError(f"{request.weights}: not a model of RGB pictures: {config}")
-    out = request.out.resolve()
-    for source in request.sources:
-        if source.is_dir() and out.is_relative_to(source.resolve()):
-            raise CacheError(f"{request.out}: lies within {source}, whose pictures it would join")
-
-
-def _size(request: Request, config: AuraConfig, slices: Sequence[Slice]) -> tuple[int, int]:
-    """Height and width of all pictures as the model sees them."""
-    height, width = (request.size,) * 2 if request.size is not None else _first_size(slices)
+def _size(size: int | None, config: AuraConfig, shards: Sequence[ShardInput]) -> tuple[int, int]:
+    """Return height and width of all images as the model sees them."""
+    height, width = _first_size(shards) if size is None else (size, size)
     multiple = config.downsampling
     if min(height, width) < 1 or height % multiple or width % multiple:
         raise CacheError(
-            f"pictures of {width} x {height}: expected multiples of {multiple}; give --size"
+            f"images of {width} x {height}: expected multiples of {multiple}; give --size"
         )
     return height, width
 
 
-def _plan(request: Request, size: tuple[int, int], compute: ComputeType) -> Plan:
-    """With all paths absolute, since work may run elsewhere."""
-    local = is_local(request.weights)
-    return Plan(
-        out=request.out.absolute(),
-        weights=str(Path(request.weights).absolute()) if local else request.weights,
-        compute=compute,
-        size=size,
-        resize=request.size is not None,
-        dtype=request.dtype,
-        format=request.format,
-        batch=request.batch,
-        max_bad=request.max_bad,
-    )
-
-
-def _first_size(slices: Sequence[Slice]) -> tuple[int, int]:
-    """Height and width of the first picture that can be read."""
+def _first_size(shards: Sequence[ShardInput]) -> tuple[int, int]:
+    """Return height and width of the first image that can be read."""
     reasons = []
-    for picture in (picture for part in slices for picture in part.pictures):
+    for example in (example for shard in shards for example in shard.examples):
         try:
-            width, height = decode_8_bit(picture.photo.read(), picture.key).size
+            width, height = decode_8_bit(example.image.read(), example.key).size
         except ImageError as error:
             reasons.append(str(error))
         else:
             return height, width
-    raise CacheError(f"none of the {len(reasons)} pictures can be read; {first_of(reasons)}")
+    raise CacheError(f"none of the {len(reasons)} images can be read; {first_of(reasons)}")
 
 
-def _settings(
-    plan: Plan, config: AuraConfig, checkpoint: Path, slices: Sequence[Slice]
-) -> Settings:
-    """All that decides what the latents are."""
-    return {
-        "weights": checksum(checkpoint),
-        "config": {**dataclasses.asdict(config), "ch_mult": [*config.ch_mult]},
-        "height": plan.size[0],
-        "width": plan.size[1],
-        "crop": "the largest centered square" if plan.resize else None,
-        "filter": "Lanczos" if plan.resize else None,
-        "colors": COLOURS,
-        "clamp": LATENT_LIMIT,
-        "dtype": plan.dtype,
-        "format": plan.format,
-        "compute": plan.compute,
-        "precision": plan.precision,
-        "batch": plan.batch,
-        "aura_jax": version("aura-jax"),
-        "pictures": sum(len(part.pictures) for part in slices),
-        "keys": keys_sha256([picture.key for picture in part.pictures] for part in slices),
-        "sizes": sizes_sha256(slices),
-    }
+def _classes(shards: Sequence[ShardInput]) -> tuple[str, ...]:
+    labels = {example.label for shard in shards for example in shard.examples}
+    return tuple(sorted(label for label in labels if label is not None))
 
 
-def _origin(request: Request) -> Origin:
-    """Paths from the cache's folder, so that it can be moved together with its pictures."""
-    local = is_local(request.weights)
+def _origin(weights: str, images: Sequence[Path], out: Path) -> Origin:
+    """Name paths from the cache's folder, so that it can be moved together with its images."""
     return Origin(
-        weights=_relative(Path(request.weights), request.out) if local else request.weights,
-        sources=tuple(_relative(source, request.out) for source in request.sources),
-        per_shard=request.per_shard,
+        weights=_relative(Path(weights), out) if is_local(weights) else weights,
+        images=tuple(_relative(place, out) for place in images),
     )
 
 
 def _relative(path: Path, folder: Path) -> str:
-    place = Path(os.path.normpath(path.absolute()))  # a link stays one: its name tells what it is
+    place = Path(os.path.normpath(path.absolute()))  # a link stays one: keys come from its name
     return os.path.relpath(place.parent.resolve() / place.name, folder.resolve())

@@ -1,4 +1,4 @@
-"""What is to be cached: pictures with keys and labels, in slices that become one shard each."""
+"""The examples of a data set: image files with keys and labels, grouped by the shard they go to."""
 
 import dataclasses
 import hashlib
@@ -15,27 +15,27 @@ from aura_jax.images.io import is_image_name
 from aura_jax.images.readers import ImageFile, is_tar, members, visible_files
 
 WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
-LABELS = ("cls", "json", "txt")  # endings of what a tar holds beside a picture
+LABELS = ("cls", "json", "txt")  # endings of the labels that a tar holds beside an image
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
-    """A picture of a data set.
+class Example:
+    """An image file with its key and label.
 
     Attributes:
         key: its name, unique in the data set: the path without its ending.
-        photo: where its bytes lie.
+        image: where its bytes are.
         label: the name of its folder, if its data set has folders.
-        notes: by ending, where the labels lie that a tar holds beside it.
+        notes: by ending, where the labels are that a tar holds beside it.
     """
 
     key: str
-    photo: ImageFile
+    image: ImageFile
     label: str | None = None
     notes: tuple[tuple[str, ImageFile], ...] = ()
 
     def about(self) -> dict[str, Any]:
-        """Its key, its label, and the labels of a tar, each under its ending.
+        """Read its key, its label, and the labels of a tar, each under its ending.
 
         The label is the first of: the folder's name, cls (a number where it is one), "label" of
         json, txt.
@@ -52,95 +52,114 @@ class Picture:
 
 
 @dataclasses.dataclass(frozen=True)
-class Slice:
-    """The pictures of one shard, which has the number `index`."""
+class ShardInput:
+    """The examples of one shard.
+
+    Attributes:
+        index: the shard's number.
+        source: the name of the folder or tar that they are from.
+        examples: in the order of the shard.
+    """
 
     index: int
     source: str
-    pictures: tuple[Picture, ...]
+    examples: tuple[Example, ...]
 
 
-def find_slices(sources: Sequence[Path], per_shard: int) -> list[Slice]:
-    """The pictures of folders, tars and files: a slice for each tar, or `per_shard` files.
+def find_examples(places: Sequence[Path], per_shard: int) -> list[ShardInput]:
+    """Find the examples of folders, tars and image files, grouped by shard.
 
     Args:
-        sources: folders (of pictures and tars, at any depth), tars in WebDataset's form, pictures.
-        per_shard: how many files make a slice; a tar is one whatever it holds.
+        places: folders (of image files and tars, at any depth), WebDataset tars, image files.
+        per_shard: how many files make a shard; a tar makes one, whatever it holds.
 
     Raises:
-        CacheError: if a source does not exist, holds no pictures or lies within another one, files
-            of a sample are not together in a tar, or two pictures have one key.
-        ImageError: if a tar cannot be read.
+        CacheError: if a place lies within another one, the files of an example are not together in
+            a tar, or two examples have the same key.
+        ImageError: if a place does not exist or holds no images, or a tar cannot be read.
     """
-    places = [Path(os.path.normpath(source.absolute())) for source in sources]
-    _check_apart(places)
-    parts = [part for place in places for part in _slices(place, per_shard)]
-    _check_keys([picture for _, pictures in parts for picture in pictures])
-    return [Slice(i, name, pictures) for i, (name, pictures) in enumerate(parts)]
+    absolute = [Path(os.path.normpath(place.absolute())) for place in places]
+    _check_apart(absolute)
+    groups = [group for place in absolute for group in _groups(place, per_shard)]
+    _check_keys([example for _, examples in groups for example in examples])
+    return [ShardInput(i, source, examples) for i, (source, examples) in enumerate(groups)]
 
 
-def keys_sha256(keys: Iterable[Iterable[str]]) -> str:
-    """A checksum of the keys of each slice, in any order within it."""
-    return hashlib.sha256(json.dumps([sorted(each) for each in keys]).encode()).hexdigest()
+def keys_sha256(groups: Iterable[tuple[str, Iterable[str]]]) -> str:
+    """Compute a checksum of the keys of each tar, and of the files between tars, in any order.
+
+    How a folder's files are divided into shards does not change it.
+
+    Args:
+        groups: (source, keys) of each shard.
+    """
+    numbered = enumerate(groups)
+    joined = groupby(numbered, lambda group: group[0] if is_tar(Path(group[1][0])) else -1)
+    keys = [sorted(key for _, (_, part) in parts for key in part) for _, parts in joined]
+    return hashlib.sha256(json.dumps(keys).encode()).hexdigest()
 
 
-def sizes_sha256(slices: Iterable[Slice]) -> str:
-    """A checksum of the sizes of all pictures in bytes: most changes of a picture change it."""
-    sizes = [[_size(picture.photo) for picture in part.pictures] for part in slices]
+def sizes_sha256(shards: Iterable[ShardInput]) -> str:
+    """Compute a checksum of the image files' sizes, which most changes of an image change."""
+    sizes = [_size(example.image) for shard in shards for example in shard.examples]
     return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()
 
 
-def _size(photo: ImageFile) -> int:
-    return photo.path.lstat().st_size if photo.member is None else photo.size
+def _size(image: ImageFile) -> int:
+    return image.path.lstat().st_size if image.member is None else image.size
 
 
-def _slices(source: Path, per_shard: int) -> Iterator[tuple[str, tuple[Picture, ...]]]:
-    if not source.exists():
-        raise CacheError(f"{source}: no such folder, tar or picture")
-    folder = source if source.is_dir() else source.parent
-    files = visible_files(source) if source.is_dir() else [source]
+def _groups(place: Path, per_shard: int) -> Iterator[tuple[str, tuple[Example, ...]]]:
+    if not place.exists():
+        raise ImageError(f"{place}: no such file or folder")
+    if not place.is_dir() and not is_tar(place):  # named by the user, so of any ending
+        yield place.name, (Example(place.stem, ImageFile(place)),)
+        return
+    files = visible_files(place) if place.is_dir() else [place]
     tars = [path for path in files if is_tar(path)]
-    pictures = [path for path in files if is_image_name(path)]
-    if not tars and not pictures:
-        raise CacheError(f"{source}: no pictures found, in it or below it or in tars there")
+    images = [path for path in files if is_image_name(path)]
+    if not tars and not images:
+        raise ImageError(f"{place}: no images found, in it or below it or in tars there")
     for tar in tars:
         yield tar.name, tuple(_in_tar(tar))
-    labelled = source.is_dir() and any(path.parent != folder for path in pictures)
-    for paths in batched(pictures, per_shard):
-        yield source.name, tuple(_in_folder(path, folder, labelled=labelled) for path in paths)
+    labeled = any(path.parent != place for path in images)
+    for paths in batched(images, per_shard):
+        yield place.name, tuple(_in_folder(path, place, labeled=labeled) for path in paths)
 
 
-def _in_folder(path: Path, folder: Path, *, labelled: bool) -> Picture:
-    place = path.relative_to(folder)
-    label = (path.parent.name if path.parent != folder else "") if labelled else None
-    return Picture(place.with_suffix("").as_posix(), ImageFile(path), label)
+def _in_folder(path: Path, folder: Path, *, labeled: bool) -> Example:
+    label = (path.parent.name if path.parent != folder else "") if labeled else None
+    key = path.relative_to(folder).with_suffix("").as_posix()
+    return Example(key, ImageFile(path), label)
 
 
-def _in_tar(path: Path) -> Iterator[Picture]:
-    """Members whose paths agree up to the first dot of their names are one sample."""
+def _in_tar(path: Path) -> Iterator[Example]:
+    """Group members whose paths agree up to the first dot of their names, as WebDataset does."""
     seen: set[str] = set()
     found = False
     for key, parts in groupby(members(path), lambda member: _key_and_ending(member[0])[0]):
         if key in seen:
-            raise CacheError(f"{path}: files of the sample {key} are not together; pack it anew")
+            raise CacheError(
+                f"{path}: files of the example {key} are not next to each other; pack the tar again"
+            )
         seen.add(key)
-        picture = _sample(path, key, [place for _, place in parts])
-        if picture is not None:
+        example = _joined(path, key, [place for _, place in parts])
+        if example is not None:
             found = True
-            yield picture
+            yield example
     if not found:
-        raise CacheError(f"{path}: a tar without pictures")
+        raise CacheError(f"{path}: a tar without images")
 
 
-def _sample(path: Path, key: str, places: Sequence[ImageFile]) -> Picture | None:
-    """A picture with its labels, out of files of one key; None if no picture is among them."""
+def _joined(path: Path, key: str, places: Sequence[ImageFile]) -> Example | None:
+    """Join files of one key to an example; None if there is no image among them."""
     endings = [(_key_and_ending(str(place.member))[1], place) for place in places]
     notes = [(ending, place) for ending, place in endings if ending in LABELS]
-    photos = [p for e, p in endings if e not in LABELS and is_image_name(Path(str(p.member)))]
-    if len(photos) > 1 or len({ending for ending, _ in notes}) < len(notes):
+    images = [p for e, p in endings if e not in LABELS and is_image_name(Path(str(p.member)))]
+    if len(images) > 1 or len({ending for ending, _ in notes}) < len(notes):
         names = ", ".join(str(place.member) for place in places)
-        raise CacheError(f"{path}: one sample with several pictures or labels of a kind: {names}")
-    return Picture(key, photos[0], None, tuple(notes)) if photos else None
+        raise CacheError(f"{path}: one example with several images or labels of a kind: {names}")
+    return Example(key, images[0], None, tuple(notes)) if images else None
 
 
 def _key_and_ending(name: str) -> tuple[str, str]:
@@ -149,21 +168,21 @@ def _key_and_ending(name: str) -> tuple[str, str]:
     return (place.parent / stem).as_posix(), ending.lower()
 
 
-def _check_apart(sources: Sequence[Path]) -> None:
-    places = [source.resolve() for source in sources]
-    for source, place in zip(sources, places, strict=True):
-        if places.count(place) > 1 or {*places} & {*place.parents}:
-            raise CacheError(f"{source}: given twice, or lies within another source")
+def _check_apart(places: Sequence[Path]) -> None:
+    resolved = [place.resolve() for place in places]
+    for place, target in zip(places, resolved, strict=True):
+        if resolved.count(target) > 1 or {*resolved} & {*target.parents}:
+            raise CacheError(f"{place}: given twice, or lies within another place that is given")
 
 
-def _check_keys(pictures: Sequence[Picture]) -> None:
+def _check_keys(examples: Sequence[Example]) -> None:
     first: dict[str, ImageFile] = {}
-    for picture in pictures:
-        other = first.setdefault(picture.key, picture.photo)
-        if other is not picture.photo:
+    for example in examples:
+        other = first.setdefault(example.key, example.image)
+        if other is not example.image:
             raise CacheError(
-                f"key {picture.key}: two pictures have it, {other} and {picture.photo}; "
-                "rename one, or cache them apart"
+                f"key {example.key}: two images have it, {other} and {example.image}; "
+                "rename one, or make a cache of each"
             )
 
 

@@ -2,8 +2,9 @@
 
 import abc
 import importlib
+import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -12,139 +13,192 @@ import jax
 
 from aura_jax.errors import CacheError
 from aura_jax.extras import needs
-from aura_jax.latents.encode_shard import Encoder, Plan, encode_slice
-from aura_jax.latents.examples import Slice
+from aura_jax.latents.encode_shard import Work, encode_shard
+from aura_jax.latents.encoder import Encoder, EncoderFactory
+from aura_jax.latents.examples import ShardInput
+from aura_jax.latents.ledger import Ledger
 from aura_jax.latents.manifest import Shard
-from aura_jax.latents.progress import Report
-from aura_jax.latents.spec import ComputeType, EngineName
+from aura_jax.latents.spec import ExecutorName
 
 RETRIES = 3  # of a shard, by Ray, if the worker dies
 
 
-class Engine(abc.ABC):
-    """Runs `encode_slice` on many slices."""
+class Executor(abc.ABC):
+    """Runs `encode_shard` on many shards.
+
+    Attributes:
+        platform: of the devices that it has: "cpu", "gpu" or "tpu".
+    """
+
+    platform: str
 
     @abc.abstractmethod
-    def compute_type(self) -> ComputeType:
-        """The type to compute in, unless a user says otherwise: as `aura_jax.load` chooses."""
+    def run(self, shards: Sequence[ShardInput], work: Work, ledger: Ledger) -> None:
+        """Encode shards, and note each one that is done.
 
-    @abc.abstractmethod
-    def run(self, slices: Sequence[Slice], plan: Plan, report: Report) -> None:
-        """Encodes slices, and reports each shard that is whole."""
+        Raises:
+            AuraError: the first error of a shard.
+        """
 
 
-class LocalEngine(Engine):
-    """Every device of this machine, with one thread for each."""
+class LocalExecutor(Executor):
+    """Every device of this machine, with one thread for each.
 
-    def compute_type(self) -> ComputeType:
-        """bfloat16 but on CPUs."""
-        return "float32" if jax.default_backend() == "cpu" else "bf16"
+    Args:
+        encoder: makes the model for a device.
+        devices: those of JAX by default.
+    """
 
-    def run(self, slices: Sequence[Slice], plan: Plan, report: Report) -> None:
-        """Devices take slices in turns; the first error stops all of them."""
-        waiting: SimpleQueue[Slice] = SimpleQueue()
-        for part in slices:
-            waiting.put(part)
-        stop = threading.Event()
-        devices = jax.local_devices()[: len(slices)]
+    def __init__(
+        self, encoder: EncoderFactory = Encoder, devices: Sequence[Any] | None = None
+    ) -> None:
+        self._encoder = encoder
+        self._devices = jax.local_devices() if devices is None else devices
+        self.platform = self._devices[0].platform
+
+    def run(self, shards: Sequence[ShardInput], work: Work, ledger: Ledger) -> None:
+        """Let devices take shards in turns; the first error stops all of them."""
+        devices = self._devices[: len(shards)]
+        threads = max(1, (os.cpu_count() or 1) // len(devices))
+        run = _LocalRun(shards, work, ledger, self._encoder, threads)
         with ThreadPoolExecutor(len(devices)) as pool:
             try:
-                work = [pool.submit(_work, waiting, plan, report, each, stop) for each in devices]
-                wait(work)
+                running = [pool.submit(run.on, device) for device in devices]
+                wait(running)
             finally:
-                stop.set()
-            for each in work:
+                run.stop.set()
+            for each in running:
                 each.result()
 
 
 class _StoppedError(Exception):
-    """Another thread has met an error, or Ctrl-C came."""
+    """Another device met an error, or Ctrl-C came."""
 
 
-def _work(
-    waiting: SimpleQueue[Slice],
-    plan: Plan,
-    report: Report,
-    device: Any,
-    stop: threading.Event,
-) -> None:
-    def progress(count: int) -> None:
-        if stop.is_set():
+class _LocalRun:
+    """The shards that wait for a device, and what all devices share."""
+
+    def __init__(
+        self,
+        shards: Sequence[ShardInput],
+        work: Work,
+        ledger: Ledger,
+        encoder: EncoderFactory,
+        threads: int,
+    ):
+        self._work, self._report, self._encoder, self._threads = work, ledger, encoder, threads
+        self._waiting: SimpleQueue[ShardInput] = SimpleQueue()
+        for shard in shards:
+            self._waiting.put(shard)
+        self.stop = threading.Event()
+
+    def on(self, device: Any) -> None:
+        """Encode on a device until no shard waits, or there is a reason to stop."""
+        try:
+            work = self._work
+            encode = self._encoder(work.spec, work.weights, work.batch, device)
+            while (shard := self._next()) is not None:
+                done = encode_shard(
+                    shard,
+                    work,
+                    encode,
+                    threads=self._threads,
+                    skipped=self._report.skipped,
+                    progress=self._encoded,
+                )
+                self._report.finished(done)
+        except _StoppedError:
+            return
+        except BaseException:
+            self.stop.set()
+            raise
+
+    def _next(self) -> ShardInput | None:
+        try:
+            return None if self.stop.is_set() else self._waiting.get_nowait()
+        except Empty:
+            return None
+
+    def _encoded(self, count: int) -> None:
+        if self.stop.is_set():
             raise _StoppedError
-        report.encoded(count)
-
-    try:
-        encoder = Encoder(plan, device)
-        while not stop.is_set():
-            part = waiting.get_nowait()
-            left_out = report.left_out
-            report.done(encode_slice(part, plan, encoder, left_out=left_out, progress=progress))
-    except (Empty, _StoppedError):
-        return
-    except BaseException:
-        stop.set()
-        raise
+        self._report.encoded(count)
 
 
-class RayEngine(Engine):
+class RayExecutor(Executor):
     """A Ray cluster: an actor for each GPU, or for each node if there are no GPUs.
 
     It joins the cluster that Ray finds (RAY_ADDRESS, or one on this machine), or starts one here.
     All nodes see the same paths. JAX is left alone in this process, since it would take the memory
     of a GPU that an actor needs.
+
+    Args:
+        encoder: makes the model in an actor.
+
+    Raises:
+        AuraError: if Ray is not installed.
     """
 
-    def __init__(self) -> None:
-        """Connects.
-
-        Raises:
-            AuraError: if Ray is not installed.
-        """
+    def __init__(self, encoder: EncoderFactory = Encoder) -> None:
         with needs("ray"):
-            self._ray: Any = importlib.import_module("ray")  # its own types leave out much of this
+            self._ray: Any = importlib.import_module("ray")  # its own types lack much of this
             self._pools: Any = importlib.import_module("ray.util")
         if not self._ray.is_initialized():
             self._ray.init(log_to_driver=False)
-        self._gpus = int(self._ray.cluster_resources().get("GPU", 0))
+        resources = self._ray.cluster_resources()
+        self._cpus, self._gpus = (int(resources.get(name, 0)) for name in ("CPU", "GPU"))
+        self._encoder = encoder
+        self.platform = "gpu" if self._gpus else "cpu"
 
-    def compute_type(self) -> ComputeType:
-        """bfloat16 if the cluster has GPUs."""
-        return "bf16" if self._gpus else "float32"
-
-    def run(self, slices: Sequence[Slice], plan: Plan, report: Report) -> None:
-        """Ray starts an actor that dies anew, and gives it the same slice again."""
+    def run(self, shards: Sequence[ShardInput], work: Work, ledger: Ledger) -> None:
+        """Give shards to actors; Ray restarts an actor that dies, and gives it the shard again."""
         ray = self._ray
         options = {"num_gpus": 1} if self._gpus else {"scheduling_strategy": "SPREAD"}
-        actor = ray.remote(max_restarts=-1, max_task_retries=RETRIES, **options)(Worker)
-        count = min(self._gpus or len(ray.nodes()), len(slices))
-        workers = [actor.remote(plan) for _ in range(count)]
-        # One dict, which is sent with a slice as it is when a worker is free.
-        jobs = [(part, report.left_out) for part in slices]
+        actor = ray.remote(max_restarts=-1, max_task_retries=RETRIES, **options)(RayWorker)
+        places = self._gpus or len(ray.nodes())
+        threads = max(1, self._cpus // places)
+        workers = [
+            actor.remote(work, self._encoder, threads) for _ in range(min(places, len(shards)))
+        ]
+
+        def encode(worker: Any, shard: ShardInput) -> Any:  # once the worker is free
+            return worker.encode.remote(shard, ledger.skipped)
+
         try:
-            pool = self._pools.ActorPool(workers)
-            for shard in pool.map_unordered(lambda worker, job: worker.encode.remote(*job), jobs):
-                report.encoded(shard.count)
-                report.done(shard)
+            for done in self._pools.ActorPool(workers).map_unordered(encode, shards):
+                ledger.encoded(done.count)
+                ledger.finished(done)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except ray.exceptions.RayError as error:
-            raise CacheError(f"Ray gave up: {error}; the same command goes on") from None
+            raise CacheError(
+                f"Ray gave up ({error}); run the same command again to resume"
+            ) from None
         finally:
             for worker in workers:
                 ray.kill(worker)
 
 
-class Worker:
-    """What Ray runs: an encoder, which is kept from one shard to the next."""
+class RayWorker:
+    """An actor of Ray: it keeps its encoder from one shard to the next."""
 
-    def __init__(self, plan: Plan):
-        self._plan, self._encoder = plan, Encoder(plan)
+    def __init__(self, work: Work, encoder: EncoderFactory, threads: int):
+        self._work, self._threads = work, threads
+        self._encode = encoder(work.spec, work.weights, work.batch, None)
 
-    def encode(self, part: Slice, left_out: Mapping[str, str]) -> Shard:
-        """As `encode_slice`."""
-        return encode_slice(
-            part, self._plan, self._encoder, left_out=left_out, progress=lambda _: None
+    def encode(self, shard: ShardInput, skipped: Mapping[str, str]) -> Shard:
+        """Encode a shard as `encode_shard` does."""
+        return encode_shard(
+            shard,
+            self._work,
+            self._encode,
+            threads=self._threads,
+            skipped=skipped,
+            progress=lambda _: None,
         )
 
 
-ENGINES: dict[EngineName, type[Engine]] = {"local": LocalEngine, "ray": RayEngine}
+EXECUTORS: dict[ExecutorName, Callable[[], Executor]] = {
+    "local": LocalExecutor,
+    "ray": RayExecutor,
+}

@@ -1,55 +1,78 @@
 """Random flips of samples, for Grain and for any loader of numpy samples."""
 
 import dataclasses
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aura_jax.errors import AuraError
-from aura_jax.extras import needs
 from aura_jax.latents.serialize import LATENT, Sample
 from aura_jax.symmetry import flip_latents
 
-with needs("cache"):
-    import grain
+if TYPE_CHECKING:
+    from grain.transforms import RandomMap
+else:
+    RandomMap = object  # workers without Grain import this; see `_register`
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomFlip(grain.transforms.RandomMap):
-    """Flips the latent of a sample at random, as if its picture had been flipped and cached.
+class RandomFlip(RandomMap):
+    """Flip the latent of a sample at random, as if its image had been flipped and then cached.
 
         dataset.random_map(RandomFlip())
 
-    It needs neither weights nor jax: `RandomFlip().random_map(sample, rng)` does the same in any
-    loader. Within a jitted train step take `aura_jax.random_flips` and `aura_jax.flip_latents`.
+    It needs neither weights nor JAX nor Grain: `RandomFlip()(sample, rng)` does the same in any
+    loader. It is a Grain transform, also for `grain.DataLoader`, if made after Grain was imported.
+    In a jitted train step use `aura_jax.random_flips` and `aura_jax.flip_latents`.
 
     Attributes:
-        p_h: probability of a horizontal flip.
-        p_v: probability of a vertical flip.
+        p_horizontal: probability of a horizontal flip.
+        p_vertical: probability of a vertical flip.
+
+    Raises:
+        AuraError: if a probability is not from 0 to 1.
     """
 
-    p_h: float = 0.5
-    p_v: float = 0.0
+    p_horizontal: float = 0.5
+    p_vertical: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("p_h", "p_v"):
+        for name in ("p_horizontal", "p_vertical"):
             if not 0 <= getattr(self, name) <= 1:
                 raise AuraError(f"{name}={getattr(self, name)}: expected a probability, 0 to 1")
+        _register()
 
-    def random_map(self, element: Sample, rng: np.random.Generator) -> Any:
-        """The sample with its "latent" [h, w, 16] flipped or not; other entries stay.
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Any:
+        """Flip the "latent" [h, w, 16] of a sample or not; other entries stay.
 
         Args:
-            element: a sample with a numpy array "latent", of any stored type, normalized or not.
-            rng: draws two numbers.
+            sample: a dictionary with a numpy array "latent", of any stored dtype, normalized or
+                not.
+            rng: two numbers are drawn from it.
 
         Raises:
             AuraError: if "latent" is not one latent, such as a whole batch.
         """
-        latent = element[LATENT]
+        latent = sample[LATENT]
         if not isinstance(latent, np.ndarray) or latent.ndim != 3:
             kind = f"{type(latent).__name__} of shape {getattr(latent, 'shape', None)}"
             raise AuraError(f"{kind}: expected a numpy array [h, w, 16]; flip before batching")
-        horizontal, vertical = (bool(rng.random() < p) for p in (self.p_h, self.p_v))
+        horizontal, vertical = (
+            bool(rng.random() < p) for p in (self.p_horizontal, self.p_vertical)
+        )
         flipped = flip_latents(latent, horizontal=horizontal, vertical=vertical)
-        return {**element, LATENT: flipped}
+        return {**sample, LATENT: flipped}
+
+    def random_map(self, element: Sample, rng: np.random.Generator) -> Any:
+        """Do the same, by the name that Grain's DataLoader calls."""
+        return self(element, rng)
+
+    def __reduce__(self) -> tuple[type, tuple[float, float]]:
+        return type(self), (self.p_horizontal, self.p_vertical)  # so that workers register too
+
+
+def _register() -> None:
+    """Make RandomFlip a Grain transform if Grain is here: importing it would import JAX."""
+    if grain := sys.modules.get("grain"):
+        grain.transforms.RandomMap.register(RandomFlip)

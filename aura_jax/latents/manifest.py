@@ -1,77 +1,81 @@
-"""The manifest of a cache: which weights made it, from what and how, and what each shard holds."""
+"""The manifest of a cache: what was made, from what, and what each shard holds."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from aura_jax.config import AuraConfig
+import numpy as np
+
+from aura_jax.dtypes import as_dtype
 from aura_jax.errors import CacheError
+from aura_jax.extras import needs
 from aura_jax.files import replacing
-from aura_jax.latents.spec import COMPUTE_TYPES, FORMATS, NUMBER_TYPES
+from aura_jax.latents.spec import STORAGE_DTYPES, CacheSpec
 from aura_jax.latents.statistics import Statistics
 
-VERSION = 1  # of the format; a reader refuses newer ones
+with needs("cache"):
+    import msgspec
+
+VERSION = 2  # of the file's form
 NAME = "manifest.json"
 
-CHOICES = {"dtype": NUMBER_TYPES, "compute": COMPUTE_TYPES, "format": FORMATS}
-
-type Settings = Mapping[str, Any]
+type Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """What one file of the cache holds.
+    """The contents of one file of the cache.
 
     Attributes:
         file: its name in the cache's folder.
-        source: the folder or tar that its pictures are from.
-        pictures: how many those are.
-        count: how many latents the file holds: the pictures that could be read.
+        source: the name of the folder or tar that its examples are from.
+        examples: how many those are.
+        count: how many latents the file holds: one for each image that could be read.
         clamped: how many of their numbers were at the limit of ±8, or beyond.
-        bytes: its size.
+        bytes: the file's size.
         sha256: its checksum.
-        skipped: why each other picture was left out, by its key.
+        skipped: why each other image was skipped, by its key.
     """
 
     file: str
     source: str
-    pictures: int
-    count: int
-    clamped: int
-    bytes: int
+    examples: Count
+    count: Count
+    clamped: Count
+    bytes: Count
     sha256: str
     skipped: Mapping[str, str]
-
-    def __post_init__(self) -> None:
-        texts = (self.file, self.source, self.sha256, *self.skipped.keys(), *self.skipped.values())
-        counts = (self.pictures, self.count, self.clamped, self.bytes)
-        if not all(isinstance(text, str) for text in texts):
-            raise CacheError(f"shard {self.file!r}: expected names and reasons as text")
-        if not all(type(count) is int and count >= 0 for count in counts):
-            raise CacheError(f"shard {self.file!r}: expected counts of 0 or more, got {counts}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """What the command was given, to find it again; it decides nothing of the latents.
+    """Where weights and images were, to find them again; it decides nothing about the latents.
 
     Attributes:
         weights: as `aura_jax.load` takes them, a path being relative to the cache.
-        sources: folders, tars and pictures, relative to the cache.
-        per_shard: how many files made a slice.
+        images: folders, tars and image files, relative to the cache.
     """
 
     weights: str
-    sources: tuple[str, ...]
-    per_shard: int
+    images: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        if not all(isinstance(name, str) for name in (self.weights, *self.sources)):
-            raise CacheError(f"origin {self}: expected names of weights and sources")
-        if type(self.per_shard) is not int or self.per_shard < 1:
-            raise CacheError(f"origin {self}: expected per_shard of 1 or more")
+
+@dataclasses.dataclass(frozen=True)
+class Environment:
+    """What a cache was begun with that may only change how numbers are rounded.
+
+    Attributes:
+        aura_jax: the version of this package.
+        jax: the version of JAX.
+        platform: of the devices: "cpu", "gpu" or "tpu".
+        batch: how many images were encoded at once.
+    """
+
+    aura_jax: str
+    jax: str
+    platform: str
+    batch: Annotated[int, msgspec.Meta(ge=1)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,15 +83,17 @@ class Manifest:
     """A finished cache.
 
     Attributes:
-        settings: all that decides what the latents are; caches of equal settings are equal.
-        origin: where weights and pictures were.
+        spec: what it was made to hold. A cache is only continued with an equal one.
+        origin: where weights and images were.
+        environment: what it was made with; it is recorded, and never compared.
         classes: the names of the folders that are labels, sorted.
         shards: the files, in the order of their samples.
-        statistics: what `aura-jax cache stats` found.
+        statistics: what `aura-jax cache stats` measured.
     """
 
-    settings: Settings
+    spec: CacheSpec
     origin: Origin
+    environment: Environment
     classes: tuple[str, ...]
     shards: tuple[Shard, ...]
     statistics: Statistics | None = None
@@ -97,63 +103,66 @@ class Manifest:
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Why pictures were left out, by their keys."""
+        """Why images were skipped, by their keys."""
         return {key: why for shard in self.shards for key, why in shard.skipped.items()}
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Write a dataclass as JSON, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
+
+
+def read_json[T](path: Path, kind: type[T]) -> T:
+    """Read a dataclass that was written as JSON.
+
+    Raises:
+        CacheError: if the file cannot be read, or does not hold one.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind, dec_hook=_decoded)
+    except (OSError, ValueError, RecursionError) as error:
+        raise CacheError(
+            f"{path}: cannot be read ({error}); restore it from a copy, or make the cache again in "
+            "an empty folder"
+        ) from None
+
+
+def as_json(value: Any) -> Any:
+    """Convert a dataclass to what its JSON consists of: dictionaries, lists, text and numbers."""
+    return msgspec.to_builtins(value, enc_hook=str)
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Puts a manifest into a folder, whole or not at all."""
-    content = {"version": VERSION, **dataclasses.asdict(manifest)}
-    with replacing(folder / NAME) as path:
-        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    """Write a manifest into a folder, whole or not at all."""
+    write_json(folder / NAME, {"version": VERSION, **as_json(manifest)})
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a finished cache.
+    """Read the manifest of a finished cache.
 
     Raises:
-        CacheError: if there is none, or one of a newer version, or one that is not sound.
+        CacheError: if there is none, it has another version, or it cannot be read.
     """
     path = folder / NAME
     if not path.exists():
-        raise CacheError(f"{folder}: no finished cache of latents; it has no {NAME}")
-    try:
-        content = json.loads(path.read_text())
-        version = content.pop("version")
-        if type(version) is int and version > VERSION:
-            raise CacheError(
-                f"of version {version}, and this aura-jax reads up to {VERSION}; update it"
-            )
-        if version != VERSION:
-            raise ValueError(f"version {version!r}")
-        return _parsed(**content)
-    except CacheError as error:
-        raise CacheError(f"{path}: {error}") from None
-    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise CacheError(f"{path}: not a sound manifest ({error})") from None
+        raise CacheError(f"{folder}: not a finished cache of latents; it has no {NAME}")
+    version = read_json(path, _Version).version
+    if version == 1:
+        raise CacheError(f"{path}: of version 1, made by aura-jax 0.1.0; make the cache again")
+    if version != VERSION:
+        raise CacheError(
+            f"{path}: of version {version}, but this aura-jax reads version {VERSION}; update it"
+        )
+    return read_json(path, Manifest)
 
 
-def _parsed(
-    settings: Any, origin: Any, classes: Any, shards: Any, statistics: Any = None
-) -> Manifest:
-    _check_settings(settings)
-    return Manifest(
-        settings=settings,
-        origin=Origin(**{**origin, "sources": tuple(origin["sources"])}),
-        classes=tuple(classes),
-        shards=tuple(Shard(**shard) for shard in shards),
-        statistics=None if statistics is None else Statistics.from_json(statistics),
-    )
+@dataclasses.dataclass(frozen=True)
+class _Version:
+    version: Annotated[int, msgspec.Meta(ge=1)]
 
 
-def _check_settings(settings: Any) -> None:
-    """Refuses settings without what reading and verifying ask of them."""
-    AuraConfig(**settings["config"])
-    numbers = [settings[name] for name in ("height", "width", "batch", "pictures")]
-    if not all(type(number) is int and number > 0 for number in numbers):
-        raise ValueError(f"height, width, batch, pictures of {numbers}")
-    for name, choices in CHOICES.items():
-        if settings[name] not in choices:
-            raise ValueError(f"{name} {settings[name]!r}")
-    if not all(isinstance(settings[name], str) for name in ("weights", "keys")):
-        raise ValueError("no checksums of weights and keys")
+def _decoded(kind: type, value: Any) -> Any:
+    """Decode the one type that JSON and msgspec do not know."""
+    assert kind is np.dtype
+    return as_dtype(value, STORAGE_DTYPES)

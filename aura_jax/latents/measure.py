@@ -1,37 +1,102 @@
-"""The statistics of a whole cache, measured once and kept in its manifest."""
+"""Measuring the statistics of a whole cache, once, for its manifest."""
 
 import dataclasses
 from collections.abc import Callable
 from itertools import batched
 
 import numpy as np
+from jaxtyping import Float
 
+from aura_jax.config import FLIPPED_CHANNELS, LATENT_LIMIT
 from aura_jax.latents.manifest import write_manifest
-from aura_jax.latents.quantize import restored
+from aura_jax.latents.quantize import dequantize
 from aura_jax.latents.source import LatentSource
-from aura_jax.latents.statistics import Moments, Statistics
+from aura_jax.latents.statistics import Statistics
 from aura_jax.latents.workspace import CacheFolder
 
 BATCH = 64  # latents that are held at once
+BINS = 4096  # of the histogram that quantiles are read from: each is 1/256 wide
+QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 
 
 def measure(source: LatentSource, progress: Callable[[int], None]) -> Statistics:
-    """Reads a cache once, and writes its statistics into the manifest.
+    """Read a cache once, and write its statistics into the manifest.
 
     Args:
         source: the cache.
-        progress: is told how many latents have been read.
+        progress: is told how many latents have been read since the last call.
 
     Raises:
-        CacheError: if a latent cannot be read, or the statistics are not those of latents: a
-            channel that never changes has no deviation to divide by.
+        CacheError: if a latent cannot be read, or a channel never changes, so that it has no
+            deviation to divide by.
     """
     with CacheFolder(source.folder).locked():
-        moments = Moments(source.manifest.settings["config"]["z_channels"])
+        moments = Moments(source.manifest.spec.config.z_channels)
         for indices in batched(range(len(source)), BATCH):
-            moments.add(np.stack([restored(source.stored(i)[0]) for i in indices]))
+            moments.add(np.stack([dequantize(source.stored(i)[0]) for i in indices]))
             progress(len(indices))
         clamped = sum(shard.clamped for shard in source.manifest.shards)
         statistics = moments.result(len(source), clamped)
         write_manifest(source.folder, dataclasses.replace(source.manifest, statistics=statistics))
     return statistics
+
+
+class Moments:
+    """Running statistics of each channel, in one pass over batches of latents."""
+
+    def __init__(self, channels: int):
+        self._count = 0  # of numbers of each channel
+        self._mean, self._squares = np.zeros(channels), np.zeros(channels)
+        self._histogram = np.zeros((channels, BINS), np.int64)
+
+    def add(self, latents: Float[np.ndarray, "b h w c"]) -> None:
+        """Merge a batch by Chan's formula, which never subtracts two means of many numbers."""
+        numbers = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
+        count, mean = len(numbers), numbers.mean(axis=0)
+        squares = np.square(numbers - mean).sum(axis=0)
+        total, delta = self._count + count, mean - self._mean
+        self._squares += squares + np.square(delta) * (self._count * count / total)
+        self._mean += delta * (count / total)
+        self._count = total
+        bins = np.floor((numbers + LATENT_LIMIT) * (BINS / (2 * LATENT_LIMIT))).astype(np.int64)
+        flat = np.arange(len(self._mean)) * BINS + bins.clip(0, BINS - 1)
+        self._histogram += np.bincount(flat.ravel(), minlength=self._histogram.size).reshape(
+            self._histogram.shape
+        )
+
+    def result(self, latents: int, clamped: int) -> Statistics:
+        """Return the statistics over all four flips of everything that was added.
+
+        A flip that negates a channel turns its mean m into -m: their average is 0, and the average
+        of squares, which is var + m², stays. Moving pixels changes neither.
+
+        Args:
+            latents: how many latents were added.
+            clamped: how many of their numbers were clamped.
+        """
+        mean, variance = self._mean.copy(), self._squares / self._count
+        variance[-FLIPPED_CHANNELS:] += np.square(mean[-FLIPPED_CHANNELS:])
+        mean[-FLIPPED_CHANNELS:] = 0
+        histogram = 2 * self._histogram
+        histogram[-FLIPPED_CHANNELS:] = (self._histogram + self._histogram[:, ::-1])[
+            -FLIPPED_CHANNELS:
+        ]
+        quantiles = {str(level): _quantile(histogram, level) for level in QUANTILES}
+        return Statistics(
+            count=latents,
+            mean=tuple(mean.tolist()),
+            std=tuple(np.sqrt(variance).tolist()),
+            quantiles=quantiles,
+            clamped=clamped / (self._count * len(mean)),
+        )
+
+
+def _quantile(histogram: np.ndarray, level: float) -> tuple[float, ...]:
+    """Find where the share of the numbers below reaches `level`, interpolated within a bin."""
+    cumulated = histogram.cumsum(axis=1)
+    wanted = level * cumulated[:, -1:]
+    bins = (cumulated < wanted).sum(axis=1, keepdims=True)
+    inside = np.take_along_axis(histogram, bins, axis=1)
+    below = np.take_along_axis(cumulated, bins, axis=1) - inside
+    places = (bins + (wanted - below) / inside)[:, 0]
+    return tuple((places * (2 * LATENT_LIMIT / BINS) - LATENT_LIMIT).tolist())

@@ -7,37 +7,33 @@ import numpy as np
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
+from aura_jax.dtypes import BFLOAT16, FLOAT32
 from aura_jax.errors import CacheError
-from aura_jax.latents.quantize import NUMPY_TYPES, restored
-from aura_jax.latents.spec import NumberType
+from aura_jax.latents.quantize import dequantize
+from aura_jax.latents.spec import INT8
 
 LATENT, ABOUT = "latent", "sample"  # the tensor's name, and that of the header's entry
-FORMAT_TYPES: dict[str, NumberType] = {
-    "BF16": "bf16",
-    "F32": "float32",
-    "I8": "int8",
-    "F8_E4M3": "float8_e4m3fn",
-}
+DTYPES = {"BF16": BFLOAT16, "F32": FLOAT32, "I8": INT8}  # by the names that safetensors has
 
 type Sample = dict[str, Any]
 
 
 def to_bytes(values: np.ndarray, about: dict[str, Any]) -> bytes:
-    """A latent [h, w, 16] in one of the stored types, with its key and labels."""
+    """Serialize a quantized latent [h, w, 16] with its key and labels."""
     return save({LATENT: np.ascontiguousarray(values)}, {ABOUT: json.dumps(about)})
 
 
-def stored_from_bytes(data: bytes) -> tuple[np.ndarray, dict[str, Any]]:
-    """What `to_bytes` was given.
+def parse(data: bytes) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return the quantized latent, and the key and labels, that `to_bytes` was given.
 
     Raises:
-        CacheError: if it is something else.
+        CacheError: if the bytes do not come from `to_bytes`.
     """
     try:
         ((name, tensor),) = deserialize(data)
         if name != LATENT:
             raise ValueError(f"a tensor named {name}, not {LATENT}")
-        dtype = NUMPY_TYPES[FORMAT_TYPES[tensor["dtype"]]]
+        dtype = DTYPES[tensor["dtype"]]
         values = np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         about = json.loads(header["__metadata__"][ABOUT])
@@ -49,13 +45,17 @@ def stored_from_bytes(data: bytes) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def from_bytes(data: bytes) -> Sample:
-    """A sample out of a record of a cache, such as the .safetensors members of its tars.
+    """Read a sample from a record of a cache, such as a .safetensors member of its tars.
+
+    Args:
+        data: the record's bytes.
 
     Returns:
-        "latent": [h, w, 16] float32; "key": its name; "label" and what else came with the picture.
+        "latent": [h, w, 16] float32 within ±8; "key": its name; "label" and whatever else came with
+        the image.
 
     Raises:
-        CacheError: if the bytes are something else.
+        CacheError: if the bytes are not a record of a cache.
     """
-    values, about = stored_from_bytes(data)
-    return {LATENT: restored(values), **about}
+    values, about = parse(data)
+    return {LATENT: dequantize(values), **about}

@@ -17,17 +17,12 @@ from aura_jax.images.readers import ImageFile, members
 from aura_jax.latents.serialize import to_bytes
 from aura_jax.latents.spec import Format
 
-with needs("cache"):
-    import grain
-    from array_record.python.array_record_module import ArrayRecordWriter
-
-ENDINGS: dict[Format, str] = {"arrayrecord": ".arrayrecord", "webdataset": ".tar"}
 WRITER_OPTIONS = "group_size:1,uncompressed"  # read one by one; latents hardly compress
 
 
 @runtime_checkable
 class Records(Protocol):
-    """What is in a file, by number."""
+    """The records of a file, by number."""
 
     def __len__(self) -> int: ...
 
@@ -39,9 +34,12 @@ type Write = Callable[[np.ndarray, dict[str, Any]], None]
 
 @contextmanager
 def writing(path: Path, format: Format) -> Iterator[Write]:  # noqa: A002  the option's own name
-    """Yields a function that appends a stored latent and what is known of it to a new file.
+    """Yield a function that appends a quantized latent and its key and labels to a new file.
 
     Equal samples give equal files, byte for byte.
+
+    Raises:
+        OSError: if the file cannot be written.
     """
     opened = _array_record if format == "arrayrecord" else _tar
     with opened(path) as write:
@@ -49,22 +47,21 @@ def writing(path: Path, format: Format) -> Iterator[Write]:  # noqa: A002  the o
 
 
 def records(path: Path, format: Format) -> Records:  # noqa: A002  the option's own name
-    """The records of a file, each read when it is asked for.
+    """Open a file's records, each of which is read when it is asked for.
 
     Raises:
-        CacheError: if the file cannot be opened; it may be truncated.
+        AuraError: if the file cannot be opened, or ArrayRecord is not installed.
     """
+    with needs("cache"):  # here, as Windows has no ArrayRecord and tars do without it
+        opened: Any = _TarRecords if format == "webdataset" else _array_record_source()
     try:
-        if format == "webdataset":
-            return _TarRecords(path)
-        source: Any = grain.sources.ArrayRecordDataSource(str(path))  # no Sequence by its types
-        return source
+        return opened(str(path))
     except Exception as error:  # ArrayRecord's own are of many types
         raise CacheError(f"{path}: cannot be opened, it may be truncated ({error})") from None
 
 
 def checksum(path: Path) -> str:
-    """A file's sha256, in hexadecimal."""
+    """Compute a file's sha256, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -72,8 +69,8 @@ def checksum(path: Path) -> str:
 class _TarRecords:
     """The latents among a tar's members."""
 
-    def __init__(self, path: Path):
-        self._members: list[ImageFile] = [m for name, m in members(path) if _is_latent(name)]
+    def __init__(self, path: str):
+        self._members: list[ImageFile] = [m for name, m in members(Path(path)) if _is_latent(name)]
 
     def __len__(self) -> int:
         return len(self._members)
@@ -82,8 +79,16 @@ class _TarRecords:
         return self._members[index].read()
 
 
+def _array_record_source() -> Any:
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    return ArrayRecordDataSource
+
+
 @contextmanager
 def _array_record(path: Path) -> Iterator[Write]:
+    with needs("cache"):
+        from array_record.python.array_record_module import ArrayRecordWriter
     with _as_os_error():
         writer = ArrayRecordWriter(str(path), WRITER_OPTIONS)
 
@@ -100,7 +105,7 @@ def _array_record(path: Path) -> Iterator[Write]:
 
 @contextmanager
 def _as_os_error() -> Iterator[None]:
-    """ArrayRecord's errors, of a full disk for instance, are of many types."""
+    """Turn ArrayRecord's errors, such as of a full disk, which are of many types, into one."""
     try:
         yield
     except Exception as error:
@@ -126,7 +131,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def _escaped(key: str) -> str:
-    """As a name without dots, the first of which would end WebDataset's own key."""
+    """Escape the dots of a key's name, the first of which would end WebDataset's own key."""
     folder, slash, name = key.rpartition("/")
     return folder + slash + name.replace("%", "%25").replace(".", "%2E")
 

@@ -1,7 +1,8 @@
-"""Reading a cache: random access for Grain."""
+"""Reading a cache: its samples by number."""
 
 import bisect
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from aura_jax.errors import CacheError
 from aura_jax.latents.manifest import Manifest, read_manifest
-from aura_jax.latents.serialize import Sample, from_bytes, stored_from_bytes
+from aura_jax.latents.serialize import Sample, from_bytes, parse
 from aura_jax.latents.shard_io import Records, records
 from aura_jax.latents.statistics import Statistics
 
@@ -19,21 +20,21 @@ OPEN_FILES = 512  # at a time; a process may often have 1024
 
 
 class LatentSource:
-    """The samples of a finished cache, as a random-access source for Grain.
+    """The samples of a finished cache, by number: a data set for Grain, PyTorch and others.
 
         source = LatentSource("latents/")
         grain.MapDataset.source(source).seed(0).shuffle().random_map(RandomFlip()).batch(256)
 
-    Each sample is {"latent": [h, w, 16] float32 within ±8, "key": its picture's name, "label": if
-    it has one}, and what a tar held beside the picture: "cls", "json", "txt".
+    Each sample is {"latent": [h, w, 16] float32 within ±8, "key": its image's name, "label": if it
+    has one}, and what a tar held beside the image: "cls", "json", "txt".
 
-    Files are opened when they are first read from, also after pickling for another process.
+    Files are opened when they are first read from, again in each process that a loader starts.
 
     Args:
-        folder: what `aura-jax cache` wrote.
+        folder: the `--out` of `aura-jax cache make`.
 
     Raises:
-        CacheError: if there is no finished cache, or one of a newer version.
+        CacheError: if there is no finished cache, or one of another version.
     """
 
     def __init__(self, folder: str | Path):
@@ -46,7 +47,7 @@ class LatentSource:
         return len(self.manifest)
 
     def __getitem__(self, index: SupportsIndex) -> Sample:
-        """A sample by its number.
+        """Read a sample by its number.
 
         Raises:
             IndexError: if there is no such number.
@@ -58,8 +59,12 @@ class LatentSource:
         return map(self.__getitem__, range(len(self)))
 
     def stored(self, index: SupportsIndex) -> tuple[np.ndarray, dict[str, Any]]:
-        """The latent as it is stored, in the cache's type, and what else is known of the sample."""
-        return self._read(index, stored_from_bytes)
+        """Read the latent in the dtype that it is stored in, and the sample's other entries.
+
+        Raises:
+            IndexError, CacheError: as indexing.
+        """
+        return self._read(index, parse)
 
     @property
     def statistics(self) -> Statistics:
@@ -87,10 +92,10 @@ class LatentSource:
         self.__dict__ |= state
         self._open = lru_cache(OPEN_FILES)(self._opened)
 
-    def _opened(self, path: Path) -> Records:
-        return records(path, self.manifest.settings["format"])
+    def _opened(self, path: Path, _process: int) -> Records:
+        return records(path, self.manifest.spec.format)
 
-    def _read(self, index: SupportsIndex, decode: Any) -> Any:
+    def _read[T](self, index: SupportsIndex, decode: Callable[[bytes], T]) -> T:
         place = index.__index__()
         place += len(self) if place < 0 else 0
         if not 0 <= place < len(self):
@@ -99,13 +104,11 @@ class LatentSource:
         record = place - (self._ends[number - 1] if number else 0)
         path = self.folder / self.manifest.shards[number].file
         try:
-            return decode(self._open(path)[record])
+            # A forked process opens files of its own: ArrayRecord's readers have threads.
+            return decode(self._open(path, os.getpid())[record])
         except Exception as error:  # ArrayRecord's own are of many types
             raise CacheError(
-                f"{path}, record {record}: cannot be read ({_reason(error, path)}); "
+                f"{path}, record {record}: cannot be read "
+                f"({str(error).removeprefix(f'{path}: ')}); "
                 f"aura-jax cache verify {self.folder} finds all that is damaged"
             ) from None
-
-
-def _reason(error: Exception, path: Path) -> str:
-    return str(error).removeprefix(f"{path}: ")

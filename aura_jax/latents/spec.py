@@ -1,12 +1,86 @@
-"""What the command lets users choose from; apart, since it costs no import of Grain."""
+"""What a cache holds: one typed value, from the command to the manifest and back."""
 
-from typing import Literal, get_args
+import dataclasses
+from typing import Literal
 
-type NumberType = Literal["bf16", "float32", "int8", "float8_e4m3fn"]
-type ComputeType = Literal["bf16", "float32"]
+import numpy as np
+
+from aura_jax.config import LATENT_LIMIT, AuraConfig
+from aura_jax.dtypes import BFLOAT16, FLOAT32, as_dtype
+from aura_jax.errors import CacheError
+
 type Format = Literal["arrayrecord", "webdataset"]
-type EngineName = Literal["local", "ray"]
+type ExecutorName = Literal["local", "ray"]
+type Resize = Literal["largest centered square, Lanczos"]
 
-NUMBER_TYPES: tuple[NumberType, ...] = get_args(NumberType.__value__)
-COMPUTE_TYPES: tuple[ComputeType, ...] = get_args(ComputeType.__value__)
-FORMATS: tuple[Format, ...] = get_args(Format.__value__)
+INT8 = np.dtype(np.int8)
+STORAGE_DTYPES = (BFLOAT16, FLOAT32, INT8)
+COMPUTE_DTYPES = (BFLOAT16, FLOAT32)
+ENDINGS: dict[Format, str] = {"arrayrecord": ".arrayrecord", "webdataset": ".tar"}
+RESIZE: Resize = "largest centered square, Lanczos"
+# Raise it when the same image, weights and options come to give other latents or other files, such
+# as by another treatment of transparency: caches begun before are then not continued.
+ENCODING = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class CacheSpec:
+    """Everything that decides what a cache holds: caches of equal specs hold equal latents.
+
+    Attributes:
+        weights: the checkpoint's sha256.
+        config: the sizes of its model.
+        height: of images as the model sees them, in pixels.
+        width: likewise.
+        resize: how images are brought to that size; None if all must have it already.
+        storage_dtype: what latents are stored in.
+        compute_dtype: what the model computes in.
+        format: of the shards.
+        per_shard: how many image files of a folder make one shard; a tar makes one.
+        images: how many examples there are.
+        keys: a checksum of their keys.
+        sizes: a checksum of the sizes of their files.
+        clamp: the limit of latents on both sides of zero.
+        encoding: the version of the way from image files to shards.
+
+    Raises:
+        AuraError: if a dtype is none that latents can have, or a count is under 1.
+    """
+
+    weights: str
+    config: AuraConfig
+    height: int
+    width: int
+    resize: Resize | None
+    storage_dtype: np.dtype
+    compute_dtype: np.dtype
+    format: Format
+    per_shard: int
+    images: int
+    keys: str
+    sizes: str
+    clamp: float = LATENT_LIMIT
+    encoding: int = ENCODING
+
+    def __post_init__(self) -> None:
+        as_dtype(self.storage_dtype, STORAGE_DTYPES, name="storage_dtype")
+        as_dtype(self.compute_dtype, COMPUTE_DTYPES, name="compute_dtype")
+        counts = {name: getattr(self, name) for name in ("height", "width", "per_shard", "images")}
+        for name, count in counts.items():
+            if count < 1:
+                raise CacheError(f"{name} is {count}: expected 1 or more")
+
+    @property
+    def precision(self) -> Literal["highest", "fast"]:
+        """The codec's: storing in fewer bits than float32 hides faster convolutions' rounding."""
+        return "highest" if self.storage_dtype == FLOAT32 else "fast"
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """The shape [h, w, C] of each latent."""
+        scale = self.config.downsampling
+        return self.height // scale, self.width // scale, self.config.z_channels
+
+    def file(self, index: int) -> str:
+        """Return the file name of the shard with this number."""
+        return f"{index:05}{ENDINGS[self.format]}"

@@ -1,16 +1,23 @@
-"""The folder of a cache while it is made: who writes, with which settings, and what is done."""
+"""The folder of a cache while it is made: who writes, to which spec, and which shards are done."""
 
 import dataclasses
-import fcntl
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from aura_jax.errors import CacheError, differences, first_of
-from aura_jax.files import check_folder, replacing
-from aura_jax.latents.manifest import NAME, Manifest, Shard, read_manifest, write_manifest
+from aura_jax.files import check_folder, check_own
+from aura_jax.latents.manifest import (
+    NAME,
+    Manifest,
+    Shard,
+    as_json,
+    read_json,
+    read_manifest,
+    write_json,
+    write_manifest,
+)
 
 
 class BusyError(CacheError):
@@ -19,38 +26,50 @@ class BusyError(CacheError):
 
 @dataclasses.dataclass(frozen=True)
 class CacheFolder:
-    """A cache being made in `path`: each finished shard has a note of its own until all are.
+    """A cache that is being made in `path`: each finished shard has a note until all are finished.
 
     A note is written once its shard is whole under its own name, and the manifest once all notes
-    are, so a process can be killed anywhere.
+    are there, so a process can be killed anywhere.
     """
 
     path: Path
 
     @property
     def notes(self) -> Path:
-        """Where a draft of the manifest and the notes are, until the manifest has them."""
+        """The folder of the manifest's draft and of the notes, until the manifest has them."""
         return self.path / ".progress"
 
+    def check(self) -> None:
+        """Refuse a folder that cannot be made or written, or holds files of something else.
+
+        Raises:
+            AuraError: in these cases.
+        """
+        check_folder(self.path)
+        if self.path.exists() and not (self.notes / NAME).exists():
+            check_own(self.path, self.path / NAME, "cache")
+
     @contextmanager
-    def locked(self, part: str | None = None) -> Iterator[None]:
-        """Keeps other writers away: of the same part, or all. A killed process holds no lock.
+    def locked(self, job: str | None = None) -> Iterator[None]:
+        """Keep other writers away: those of the same job, or all. A killed process holds no lock.
+
+        Args:
+            job: one of several, such as "0-8"; None to be alone.
 
         Raises:
             BusyError: if another process is writing.
         """
-        check_folder(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
-        with self._lock(".lock", shared=part is not None):
-            if part is None:
+        with self._lock(".lock", shared=job is not None):
+            if job is None:
                 yield
                 return
-            with self._lock(f".lock.{part}", shared=False):
-                self._check_division(part)
+            with self._lock(f".lock.{job}", shared=False):
+                self._check_division(job)
                 yield
 
     def begin(self, draft: Manifest) -> dict[str, Shard]:
-        """Starts a cache, or goes on with the one that is there.
+        """Start a cache, or resume the one that is there.
 
         Args:
             draft: the manifest, as yet without shards.
@@ -59,7 +78,7 @@ class CacheFolder:
             The shards that are done, by their files; one whose file is not whole is not done.
 
         Raises:
-            CacheError: if the folder holds a cache of other settings, or something else.
+            AuraError: if the folder holds a cache of another spec, or something else.
         """
         if (self.path / NAME).exists():
             finished = read_manifest(self.path)
@@ -70,19 +89,27 @@ class CacheFolder:
         elif (self.notes / NAME).exists():
             self._check_same(read_manifest(self.notes), draft)
         else:
-            self._start(draft)
+            self.check()
+            self.notes.mkdir(exist_ok=True)
+            write_manifest(self.notes, draft)
         return {shard.file: shard for shard in self._read_notes() if self._is_whole(shard)}
 
     def note(self, shard: Shard) -> None:
-        """Notes a shard whose file is whole."""
-        with replacing(self.notes / f"{shard.file}.json") as path:
-            path.write_text(json.dumps(dataclasses.asdict(shard)))
+        """Note a shard whose file is whole."""
+        write_json(self.notes / f"{shard.file}.json", shard)
 
     def finish(self, draft: Manifest, files: Sequence[str]) -> Manifest | None:
-        """Writes the manifest and removes all that is not of a finished cache.
+        """Write the manifest, and remove everything that a finished cache does not need.
+
+        Args:
+            draft: the manifest, as yet without shards.
+            files: the names of all shards, in their order.
 
         Returns:
-            The manifest; None if not all of the shards `files` are done yet.
+            The manifest; None if not all shards are done yet.
+
+        Raises:
+            CacheError: if every image was skipped.
         """
         done = self.begin(draft)
         if done.keys() != {*files}:
@@ -97,7 +124,7 @@ class CacheFolder:
         return read_manifest(self.path)
 
     def sweep(self, files: Iterable[str]) -> None:
-        """Removes what killed processes left of these files under temporary names."""
+        """Remove the temporary files that killed processes left beside these."""
         for file in files:
             for leftover in self.path.glob(f".{file}.*"):
                 leftover.unlink(missing_ok=True)
@@ -106,26 +133,19 @@ class CacheFolder:
         if not any(shard.count for shard in shards):
             reasons = (f"{key}: {why}" for shard in shards for key, why in shard.skipped.items())
             raise CacheError(
-                f"{self.path}: none of the pictures could be cached; {first_of(reasons)}"
+                f"{self.path}: none of the images could be cached; {first_of(reasons)}"
             )
 
-    def _check_division(self, part: str) -> None:
-        """Shares of another division would sweep away what this one writes."""
-        ending = part[part.index("-") :]
+    def _check_division(self, job: str) -> None:
+        """Refuse jobs of another division: each sweeps away the files that another one writes."""
+        ending = job[job.index("-") :]
         for other in self.path.glob(".lock.*"):
             if not other.name.endswith(ending):
                 with self._lock(other.name, shared=False):
                     pass
 
-    def _start(self, draft: Manifest) -> None:
-        visible = [path for path in self.path.iterdir() if not path.name.startswith(".")]
-        if visible:
-            raise CacheError(f"{self.path}: holds files, but no cache; give an empty folder")
-        self.notes.mkdir(exist_ok=True)
-        write_manifest(self.notes, draft)
-
     def _reopen(self, finished: Manifest) -> None:
-        """Turns a cache that has lost files back into one in the making."""
+        """Turn a finished cache that has lost files back into one that is being made."""
         self.notes.mkdir(exist_ok=True)
         for shard in finished.shards:
             self.note(shard)
@@ -133,15 +153,15 @@ class CacheFolder:
         (self.path / NAME).unlink()
 
     def _check_same(self, there: Manifest, draft: Manifest) -> None:
-        if changed := differences(there.settings, draft.settings):
+        if changed := differences(as_json(there.spec), as_json(draft.spec)):
             raise CacheError(
-                f"{self.path}: holds a cache made with other weights or settings; give another "
-                f"folder, or the same settings\n  " + "\n  ".join(changed)
+                f"{self.path}: holds a cache of other images, weights or options; give another "
+                f"folder, or the same as before\n  " + "\n  ".join(changed)
             )
 
     def _read_notes(self) -> list[Shard]:
         notes = sorted(path for path in self.notes.glob("[!.]*.json") if path.name != NAME)
-        return [Shard(**json.loads(path.read_text())) for path in notes]
+        return [read_json(path, Shard) for path in notes]
 
     def _is_whole(self, shard: Shard) -> bool:
         path = self.path / shard.file
@@ -149,6 +169,12 @@ class CacheFolder:
 
     @contextmanager
     def _lock(self, name: str, *, shared: bool) -> Iterator[None]:
+        try:
+            import fcntl  # here, as Windows has none
+        except ModuleNotFoundError:
+            raise CacheError(
+                "a cache is made on Linux or macOS; Windows can only read it"
+            ) from None
         with (self.path / name).open("w") as file:
             try:
                 fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

@@ -100,7 +100,9 @@ class Codec:
         images = self._run(self._decoder, latents)
         return _first(self._run(self._to_levels, images) if as_uint8 else images, batch)
 
-    def warmup(self, shapes: Iterable[Sequence[int]], *, guard: bool = False) -> None:
+    def warmup(
+        self, shapes: Iterable[Sequence[int]], *, guard: bool = False, decode: bool = True
+    ) -> None:
         """Compiles for images of these shapes and their latents, and runs each once.
 
         From then on a batch smaller than one of them, with images of the same size, is padded to it
@@ -109,6 +111,7 @@ class Codec:
         Args:
             shapes: of images, (B, H, W) or (B, H, W, 3).
             guard: whether to refuse all shapes that are not warmed up from now on.
+            decode: whether latents of these images will be decoded too.
 
         Raises:
             ArrayError: if a shape is none of images, or the memory is too small.
@@ -121,7 +124,8 @@ class Codec:
             declared = (shape[0], shape[1], shape[2])
             self._declared.add(declared)  # first, or it would be padded to a larger one
             try:
-                jax.block_until_ready(self.decode(self.encode(images), as_uint8=True))
+                latents = self.encode(images)
+                jax.block_until_ready(self.decode(latents, as_uint8=True) if decode else latents)
             except ArrayError:
                 self._declared.discard(declared)
                 raise

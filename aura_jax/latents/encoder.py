@@ -1,0 +1,40 @@
+"""The model that encodes for a cache, on one device."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+
+from aura_jax.latents.spec import CacheSpec
+from aura_jax.photo_latents import load_rgb
+from aura_jax.runtime.codec import Codec
+
+# From 8-bit images [b, h, w, 3], b of at most the batch's size, to latents that may still be
+# computed in the background: np.asarray waits for them.
+type Encode = Callable[[np.ndarray], Any]
+type EncoderFactory = Callable[[CacheSpec, str, int, Any], Encode]
+
+
+class Encoder:
+    """The encoder of a model, compiled for one size of batches.
+
+    Args:
+        spec: the size of images, and how to compute.
+        weights: as `aura_jax.load` takes them.
+        batch: the most images that come at once; fewer are padded to it.
+        device: one of `jax.devices()`; the default one if None.
+    """
+
+    def __init__(self, spec: CacheSpec, weights: str, batch: int, device: Any = None):
+        self._device = device
+        with jax.default_device(device):
+            vae = load_rgb(weights, dtype=spec.compute_dtype)
+            self._codec = Codec(vae, precision=spec.precision)
+            self._codec.warmup([(batch, spec.height, spec.width)], decode=False)
+
+    def __call__(self, images: UInt8[np.ndarray, "b h w 3"]) -> jax.Array:
+        """Encode images in the background."""
+        with jax.default_device(self._device):
+            return self._codec.encode(images)
