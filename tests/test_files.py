@@ -1,6 +1,7 @@
 """Files are written whole or not at all."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,37 @@ def test_the_file_is_synced_and_readable_as_others_are(
     assert len(modes) == 1
 
 
+def test_the_umask_stays_while_threads_write(tmp_path: Path):
+    """Setting the umask to read it would change it for all threads for a moment."""
+    before = os.umask(0o027)
+
+    def write(folder: Path) -> set[int]:
+        folder.mkdir()
+        for i in range(200):
+            with replacing(folder / str(i)):
+                pass
+        return {path.stat().st_mode & 0o777 for path in folder.iterdir()}
+
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            modes = [*pool.map(write, (tmp_path / str(i) for i in range(4)))]
+        after = os.umask(0o027)
+    finally:
+        os.umask(before)
+    assert after == 0o027
+    assert modes == [{0o640}] * 4
+
+
+def test_a_replaced_file_keeps_its_mode(tmp_path: Path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    for mode in (0o600, 0o664):
+        path.chmod(mode)
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"new")
+        assert path.stat().st_mode & 0o777 == mode
+
+
 def test_paths_that_cannot_be_written(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").write_bytes(b"")
@@ -72,3 +104,8 @@ def test_paths_that_cannot_be_written(tmp_path: Path):
     with pytest.raises(AuraError, match="file: is a file; give a folder"):
         check_folder(tmp_path / "file" / "new")
     check_folder(tmp_path / "new" / "in new")
+    with pytest.raises(AuraError, match="cannot be written"):
+        check_free(tmp_path / ("n" * 250), overwrite=False)
+    (tmp_path / "file").unlink()
+    (tmp_path / "pipe").unlink()
+    assert [*tmp_path.iterdir()] == []
