@@ -226,10 +226,23 @@ def test_outputs_that_cannot_be_written_are_refused_before_the_work(
         command("flip", tmp_path / "z.st", "-h", "--out", "/proc/z.st")
 
 
-def test_the_compute_dtype(photo: Path, tmp_path: Path):
-    z = tmp_path / "z.st"
-    result = command("encode", photo, "--out", z, *WEIGHTS, "--compute-dtype", "bf16", "--json")
-    assert json.loads(result)[0]["dtype"] == "bfloat16"
+def test_the_compute_dtype_reaches_the_model(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def load(weights: str, *, dtype: str | None, **_: object) -> None:
+        raise AuraError(f"dtype {dtype}")
+
+    command("encode", photo, "--out", tmp_path / "z.st", *WEIGHTS)
+    monkeypatch.setattr("aura_jax.photo_latents.load", load)
+    for words in (
+        ("encode", photo, "--out", tmp_path / "new.st"),
+        ("reconstruct", photo, "--out", tmp_path / "new.png"),
+        ("decode", tmp_path / "z.st", "--out", tmp_path / "new"),
+    ):
+        with pytest.raises(AuraError, match="dtype bfloat16"):
+            command(*words, "--compute-dtype", "bf16")
+        with pytest.raises(AuraError, match="dtype None"):
+            command(*words)
 
 
 def test_equal_images_have_no_number_in_json(tmp_path: Path):
