@@ -1,9 +1,23 @@
-# Everything runs in .venv, which is made on the first call; PYTHON is any Python from 3.12 on.
-PYTHON ?= python3
+# Everything runs in .venv, which the first call makes with the first of these that is new enough;
+# PYTHON=/path/to/python says which to use instead.
+PYTHON ?=
+CANDIDATES = $(or $(PYTHON),python3.14 python3.13 python3.12 python3)
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
-.PHONY: demo test check clean
+# Debian ships Python without ensurepip, and `python -m venv` then fails half-way.
+NEW_ENOUGH := -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 12))'
+FIND_PYTHON = for python in $(CANDIDATES); do "$$python" $(NEW_ENOUGH) && echo "$$python" && break; done
+FOUND_PYTHON = $(shell { $(FIND_PYTHON); } 2>/dev/null)
+NO_PYTHON = aura-jax needs Python 3.12 or newer with venv and ensurepip, but finds none under "$(CANDIDATES)": \
+	install one (on Debian and Ubuntu python3.12 and python3.12-venv) or set PYTHON=/path/to/python
+
+# .venv/runs is written last and holds the folder that the package was installed from. A .venv from
+# an interrupted installation, another folder or a Python that is too old or gone is made again.
+COMPLETE := $(shell { [ "$$(cat .venv/runs)" = '$(CURDIR)' ] && $(BIN)/python $(NEW_ENOUGH) \
+	&& $(BIN)/python -m pip --version; } >/dev/null 2>&1 && echo yes)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+
+.PHONY: demo test check clean incomplete
 
 demo: .venv/runs
 	mkdir -p out
@@ -18,14 +32,18 @@ check: .venv/tests
 	$(BIN)/pyright
 
 # The library alone; the demo needs no PyTorch.
-.venv/runs: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(PIP) .
-	touch $@
+.venv/runs: pyproject.toml $(if $(COMPLETE),,incomplete)
+	$(if $(COMPLETE),rm $@,$(call make_venv,$(or $(FOUND_PYTHON),$(error $(NO_PYTHON)))))
+	$(INSTALL) .
+	echo '$(CURDIR)' > $@
+
+make_venv = rm -rf .venv && $(1) -m venv .venv
 
 # With PyTorch (about 5 GB), against which the tests hold the port.
 .venv/tests: .venv/runs
-	$(PIP) '.[test]'
+	rm .venv/runs
+	$(INSTALL) '.[test]'
+	echo '$(CURDIR)' > .venv/runs
 	touch $@
 
 clean:

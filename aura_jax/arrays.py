@@ -1,4 +1,4 @@
-"""One check of arrays that users pass in: kind, layout, dtype and size."""
+"""Check arrays that users pass in: kind, layout, dtype and size."""
 
 import sys
 from collections.abc import Collection
@@ -7,10 +7,11 @@ from typing import Any
 import jaxtyping
 import numpy as np
 
-from aura_jax.dtypes import FLOATS
+from aura_jax.dtypes import FLOATS, alternatives
 from aura_jax.errors import ArrayError
 
-type AnyArray = jaxtyping.Array | np.ndarray  # read late by type checkers alone: it imports jax
+type Shape = tuple[int, ...]
+type AnyArray = jaxtyping.Array | np.ndarray  # evaluated by type checkers only: it imports jax
 
 
 def is_array(x: object) -> bool:
@@ -49,7 +50,7 @@ def check_array(
         min_side: the least height and width, in pixels.
 
     Raises:
-        ArrayError: if it is no array, or one of another layout, dtype or size.
+        ArrayError: if it is not an array, or its layout, dtype or size is another.
     """
     check_is_array(name, x)
     got = f"{name} of shape {x.shape} and dtype {x.dtype}"
@@ -61,6 +62,6 @@ def check_array(
         raise ArrayError(f"{got}: expected {channels} channels on the last axis{hint}")
     if x.dtype not in dtypes:
         hint = "; convert 8-bit levels with x / 127.5 - 1" if x.dtype == np.uint8 else ""
-        raise ArrayError(f"{got}: expected {' or '.join(map(str, dtypes))}{hint}")
+        raise ArrayError(f"{got}: expected {alternatives(dtypes)}{hint}")
     if axes is not None and (x.shape[0] == 0 or min(x.shape[-3:-1]) < min_side):
         raise ArrayError(f"{got}: expected one image or more, with sides of {min_side} or more")

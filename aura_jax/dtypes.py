@@ -1,4 +1,4 @@
-"""Names of dtypes, said one way everywhere: in Python, on the command line and in files."""
+"""Names of dtypes, the same in Python, on the command line and in files."""
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING
@@ -14,10 +14,9 @@ if TYPE_CHECKING:
 BFLOAT16, FLOAT16, FLOAT32 = (
     np.dtype(each) for each in (ml_dtypes.bfloat16, np.float16, np.float32)
 )
-MODEL_DTYPES = (BFLOAT16, FLOAT16, FLOAT32)  # that parameters and latents are kept in
-FLOATS = (*MODEL_DTYPES, np.dtype(np.float64))  # that arrays of users may have
-SHORT_NAMES = {"bf16": "bfloat16", "f16": "float16", "fp16": "float16", "f32": "float32"}
-SHORT_NAMES["fp32"] = "float32"
+MODEL_DTYPES = (BFLOAT16, FLOAT16, FLOAT32)  # of parameters and latents
+FLOATS = (*MODEL_DTYPES, np.dtype(np.float64))  # of arrays that users pass in
+SHORT_NAMES = {"bf16": BFLOAT16, "f16": FLOAT16, "fp16": FLOAT16, "f32": FLOAT32, "fp32": FLOAT32}
 
 
 def as_dtype(
@@ -27,7 +26,7 @@ def as_dtype(
 
     Args:
         dtype: a name, a scalar type or a dtype.
-        allowed: the dtypes that may be meant.
+        allowed: the dtypes to choose from.
         name: the argument or option, for the message.
 
     Raises:
@@ -39,8 +38,14 @@ def as_dtype(
     except TypeError:
         known = None
     if known is None or known not in allowed:
-        raise AuraError(f"{name} {dtype!r}: expected {' or '.join(map(str, allowed))}")
+        raise AuraError(f"{name} {dtype!r}: expected {alternatives(allowed)}")
     return known
+
+
+def alternatives(dtypes: Collection[np.dtype]) -> str:
+    """Format dtypes for a message: bfloat16, float16 or float32."""
+    *names, last = map(str, dtypes)
+    return f"{', '.join(names)} or {last}" if names else last
 
 
 def default_compute_dtype(platform: str | None = None) -> np.dtype:

@@ -1,4 +1,4 @@
-"""The command python -m benchmarks: this model and its PyTorch twin, side by side."""
+"""The command python -m benchmarks: measure this model and its PyTorch twin side by side."""
 
 import datetime
 import json
@@ -23,37 +23,51 @@ from benchmarks.workers.process import Worker
 RESULTS = Path(__file__).parent / "results"
 MEMORY = {
     "cpu": "peak resident memory of the process, libraries and compilers included",
-    "gpu": "most bytes that torch.cuda or JAX's device allocator has handed out at a time",
+    "gpu": "peak bytes that torch.cuda or JAX's device allocator had allocated",
 }
 
 app = typer.Typer(add_completion=False)
 
 
-@app.command()
+@app.command(epilog="Example: python -m benchmarks --case ch128-256px-b1-float32 --markdown")
 def main(
     case: Annotated[
         list[str] | None,
-        typer.Option(help="One of: " + ", ".join(CASES) + ". Default: all for the device."),
+        typer.Option(
+            metavar="NAME",
+            help="Measure this case, and others if repeated; by default all cases of the device's "
+            f"platform. Names: {', '.join(CASES)}.",
+        ),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Turns of each variant.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each variant takes its turn.")] = 5,
     compiled: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="Measure torch.compile.")
+        bool,
+        typer.Option("--compile/--no-compile", help="Measure torch.compile beside eager."),
     ] = True,
     autotuned: Annotated[
         bool | None,
         typer.Option(
             "--max-autotune/--no-max-autotune",
-            help="Measure its max-autotune mode too. Default: on a GPU, as it is slow on a CPU.",
+            help="Measure torch.compile's mode max-autotune too; by default only on a GPU, since "
+            "it compiles slowly on a CPU.",
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The JSON. Default: benchmarks/results/DEVICE-DATE.json.")
+        Path | None,
+        typer.Option(
+            help="JSON file to write; by default benchmarks/results/DEVICE-DATE.json.",
+        ),
     ] = None,
     overwrite: Overwrite = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table as Markdown.")
+    ] = False,
 ) -> None:
-    """Measure encode and decode against PyTorch; status 1 if a result is not accurate enough."""
-    find_cases(case or [], "cpu")  # refuses unknown names before anything is started
+    """Measure the speed, memory and accuracy of encode and decode beside PyTorch's.
+
+    The exit status is 1 if a result is less accurate than it must be.
+    """
+    find_cases(case or [], "cpu")  # refuse unknown names before any process starts
     machine = describe()
     platform = machine["platform"]
     out = out or _default_path(machine)
@@ -72,7 +86,7 @@ def main(
 
 
 def describe() -> dict[str, Any]:
-    """The date, the device, and the versions of everything."""
+    """Return the date, the device, and the versions of all packages."""
     with Worker("jax_worker") as jax, Worker("torch_worker") as torch:
         described = jax.ask("describe") | {"torch": torch.ask("describe")}
     meaning = MEMORY["cpu" if described["platform"] == "cpu" else "gpu"]

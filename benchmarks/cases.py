@@ -1,4 +1,4 @@
-"""What is measured: sizes of the model and of its images, and the type to compute in."""
+"""Cases to measure: sizes of the model and of its images, and the dtype to compute in."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ type Dtype = Literal["float32", "bfloat16"]
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A batch of square images of `size` pixels a side, and a model for them."""
+    """A model and a batch of square images of `size` pixels a side."""
 
     config: AuraConfig
     size: int
@@ -22,17 +22,17 @@ class Case:
 
     @property
     def name(self) -> str:
-        """What `--case` calls it, such as ch256-512px-b8-bfloat16."""
+        """The name for `--case`, such as ch256-512px-b8-bfloat16."""
         return f"ch{self.config.ch}-{self.size}px-b{self.batch}-{self.dtype}"
 
     def shape(self, part: Part) -> tuple[int, int, int, int]:
-        """The shape of what is encoded or decoded."""
+        """Return the shape of the network's input."""
         scale = self.config.downsampling if part == "decode" else 1
         channels = self.config.z_channels if part == "decode" else self.config.in_channels
         return (self.batch, self.size // scale, self.size // scale, channels)
 
     def flops(self, part: Part) -> int:
-        """Operations for the whole batch."""
+        """Count the operations for the whole batch."""
         return self.batch * flops(self.config, part, self.size)
 
 
@@ -62,10 +62,10 @@ CASES = {case.name: case for case in (*CPU_CASES, *GPU_CASES, *TINY_CASES)}
 
 
 def find_cases(names: Sequence[str], platform: str) -> list[Case]:
-    """The cases of these names; without names, all for a JAX platform.
+    """Return the cases of these names; without names, all cases for a JAX platform.
 
     Raises:
-        AuraError: if there is none of a name.
+        AuraError: if a name is unknown.
     """
     unknown = sorted({*names} - CASES.keys())
     if unknown:

@@ -1,6 +1,6 @@
-"""How many operations the model takes: 2 for each multiplication of a convolution or of attention.
+"""Count the model's operations: 2 for each multiplication of a convolution or of attention.
 
-XLA's own count does not see inside the kernels of cuDNN.
+XLA's own count does not see inside cuDNN's kernels.
 """
 
 from itertools import pairwise
@@ -13,12 +13,12 @@ PARTS: tuple[Part, ...] = get_args(Part.__value__)
 
 
 def flops(config: AuraConfig, part: Part, size: int) -> int:
-    """Operations that encode, or decode to, one image of size × size pixels."""
+    """Count the operations to encode, or decode to, one image of size × size pixels."""
     return encoder_flops(config, size) if part == "encode" else decoder_flops(config, size)
 
 
 def encoder_flops(config: AuraConfig, size: int) -> int:
-    """conv_in, the levels from the largest image on, the middle, conv_out."""
+    """Add up conv_in, the levels from the largest image on, the middle and conv_out."""
     widths, last = config.widths, len(config.widths) - 1
     total, side = conv(3, config.in_channels, config.ch, size), size
     for level, (cin, cout) in enumerate(pairwise((config.ch, *widths))):
@@ -30,7 +30,7 @@ def encoder_flops(config: AuraConfig, size: int) -> int:
 
 
 def decoder_flops(config: AuraConfig, size: int) -> int:
-    """conv_in, the middle, the levels from the smallest image on, conv_out."""
+    """Add up conv_in, the middle, the levels from the smallest image on and conv_out."""
     side, widest = size // config.downsampling, config.widths[-1]
     total = conv(3, config.z_channels, widest, side) + middle(widest, side)
     for level, (cin, cout) in enumerate(pairwise((widest, *reversed(config.widths)))):
@@ -42,19 +42,19 @@ def decoder_flops(config: AuraConfig, size: int) -> int:
 
 
 def conv(kernel: int, cin: int, cout: int, side: int) -> int:
-    """A convolution with side × side results."""
+    """Count a convolution with side × side results."""
     return 2 * kernel**2 * cin * cout * side**2
 
 
 def blocks(cin: int, cout: int, count: int, side: int) -> int:
-    """Residual blocks, the first of which changes the channels."""
+    """Count residual blocks, the first of which changes the channels."""
     shortcut = conv(1, cin, cout, side) if cin != cout else 0
     first = conv(3, cin, cout, side) + conv(3, cout, cout, side) + shortcut
     return first + (count - 1) * 2 * conv(3, cout, cout, side)
 
 
 def middle(channels: int, side: int) -> int:
-    """Two residual blocks and the attention of all pixels to all."""
+    """Count two residual blocks and the attention between all pixels."""
     projections = conv(1, channels, 3 * channels, side) + conv(1, channels, channels, side)
     products = 2 * 2 * channels * side**4
     return blocks(channels, channels, 2, side) + projections + products

@@ -1,4 +1,4 @@
-"""One case: every variant in a process of its own, taking turns, on the same weights and inputs."""
+"""Measure one case: every variant in its own process, in turns, on the same weights and inputs."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -24,23 +24,24 @@ type Seconds = dict[Part, list[float]]
 
 
 def measure(case: Case, variants: Sequence[Variant], repeats: int, platform: str) -> CaseResult:
-    """Measures a case.
+    """Measure a case.
 
     Args:
-        case: which.
-        variants: in the order of their turns, PyTorch eager and `aura_jax.Codec` among them.
+        case: the case.
+        variants: the variants in the order of their turns; they must include PyTorch eager and
+            `aura_jax.Codec`.
         repeats: turns of each variant in each direction.
-        platform: where JAX runs, "cpu" or "gpu", for PyTorch to run there too.
+        platform: JAX's platform, "cpu" or "gpu", for PyTorch to run there too.
 
     Raises:
-        AuraError: if a variant fails, but for compiled PyTorch, which is then left out.
+        AuraError: if a variant fails. Compiled PyTorch may fail: the result then tells why.
     """
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         _write_inputs(case, folder)
         workers, compile_seconds, failures = {}, {}, {}
         for variant in variants:
-            # Nothing that an earlier run compiled may be found: compiling is timed.
+            # An empty cache for each run, since compiling is timed.
             cache = {"TORCHINDUCTOR_CACHE_DIR": str(folder / f"{variant.mode}-cache")}
             worker = stack.enter_context(Worker(variant.worker, **cache))
             try:
@@ -56,7 +57,7 @@ def measure(case: Case, variants: Sequence[Variant], repeats: int, platform: str
 
 
 def _write_inputs(case: Case, folder: Path) -> None:
-    """Files that every worker reads: the weights, and what is encoded and decoded."""
+    """Write the files that every worker reads: the weights, and inputs to encode and decode."""
     write_elsewhere(folder / "weights.safetensors", case.config)
     rng = np.random.default_rng(0)
     images = rng.uniform(-1, 1, case.shape("encode"))
@@ -102,7 +103,7 @@ def _measure(
 
 
 def _take_turns(workers: Workers, repeats: int) -> dict[Variant, Seconds]:
-    """Times calls; whatever else a shared machine does meanwhile hits all variants alike."""
+    """Time calls in turns, so that other load on a shared machine slows all variants equally."""
     seconds: dict[Variant, Seconds] = {variant: {part: [] for part in PARTS} for variant in workers}
     for part in PARTS:
         for _ in range(repeats):
@@ -112,7 +113,7 @@ def _take_turns(workers: Workers, repeats: int) -> dict[Variant, Seconds]:
 
 
 def _errors(workers: Workers, reference: str, folder: Path) -> Mapping[Part, Mapping[str, float]]:
-    """Errors by direction and mode; ends all workers but the one that computes the reference."""
+    """Return errors by direction and mode; ends all workers except the reference's."""
     outputs = {part: {} for part in PARTS}
     for variant, worker in workers.items():
         for part in PARTS:

@@ -1,46 +1,32 @@
-"""The README's parity table: errors on the golden vectors, ours and PyTorch's.
-
-    python -m benchmarks.parity
-
-Relative L2 errors against float64 runs of the reference; see tests/data/README.md.
-"""
-
-from pathlib import Path
+"""The command python -m benchmarks.parity: the README's table of errors on the golden vectors."""
 
 import jax.numpy as jnp
-import numpy as np
+import typer
 from rich import box
 from rich.table import Table
 
 import aura_jax
-from aura_jax.checkpoint.tensors import open_safetensors
+from aura_jax.cli.run import run
+from aura_jax.config import LATENT_LIMIT
 from aura_jax.console import console
-from convert.parity import Part, flax_outputs, relative_error
+from benchmarks.golden import GOLDEN_WEIGHTS, OUTPUTS, read_golden
+from convert.stages import flax_outputs, relative_error
 
-DATA = Path(__file__).parent.parent / "tests" / "data"
-# Each golden output, the network that makes it, and the golden input it is made of.
-OUTPUTS: dict[str, tuple[Part, str]] = {
-    "latents": ("encoder", "images"),
-    "decoded": ("decoder", "latents"),
-    "odd_latents": ("encoder", "odd_images"),
-    "odd_decoded": ("decoder", "odd_latents"),
-}
+app = typer.Typer(add_completion=False)
 
 
-def read_golden() -> dict[str, np.ndarray]:
-    """The golden vectors by name, NHWC."""
-    stored = open_safetensors(DATA / "small_io.safetensors")
-    return {name: tensor.read().transpose(0, 2, 3, 1) for name, tensor in stored.tensors.items()}
-
-
+@app.command(epilog="Example: python -m benchmarks.parity")
 def main() -> None:
-    """Prints a row per output and type."""
+    """Print errors on the golden vectors, of this package and of PyTorch, as a Markdown table.
+
+    Errors are relative L2 errors against float64 runs of the reference.
+    """
     golden = read_golden()
     table = Table("output", "type", "aura-jax", "PyTorch", box=box.MARKDOWN)
     for dtype, label in ((jnp.float32, "f32"), (jnp.bfloat16, "bf16")):
-        vae = aura_jax.load(DATA / "small_bf16.pt", dtype=dtype)
+        vae = aura_jax.load(GOLDEN_WEIGHTS, dtype=dtype)
         for output, (part, source) in OUTPUTS.items():
-            x = golden[source].clip(-8, 8)  # images lie in [-1, 1]; latents are clamped
+            x = golden[source].clip(-LATENT_LIMIT, LATENT_LIMIT)  # images lie in [-1, 1]
             ours = relative_error(flax_outputs(vae, part, x)["conv_out"], golden[output])
             theirs = golden.get(f"torch_{label}.{output}")
             other = "" if theirs is None else f"{relative_error(theirs, golden[output]):.2e}"
@@ -49,4 +35,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(app)

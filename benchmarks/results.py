@@ -1,4 +1,4 @@
-"""What was measured, what follows from it, and whether it is accurate enough."""
+"""Results of a measurement: times, ratios, and whether errors are within their limits."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ class Measured:
     """One variant in one case.
 
     Attributes:
-        variant: which.
-        compile_seconds: of PyTorch's first calls; to build and warm up a codec.
-        seconds: of each call.
+        variant: the variant.
+        compile_seconds: time of PyTorch's first calls, or to build and warm up a codec.
+        seconds: time of each call.
         errors: relative L2 errors.
-        peak_bytes: of memory, since the process began.
-        dispatch_seconds: of a call beyond its executable's own; of a codec only.
+        peak_bytes: peak memory since the process began.
+        dispatch_seconds: time of a call beyond its executable's own; codecs only.
     """
 
     variant: Variant
@@ -34,7 +34,7 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One variant in one direction; None is what only codecs have."""
+    """One variant in one direction; PyTorch has None in the fields that only codecs have."""
 
     variant: str
     part: Part
@@ -53,7 +53,7 @@ class Row:
 
     @property
     def passes(self) -> bool:
-        """Whether it is as accurate as it must be; NaN is not."""
+        """Whether the error is within the limit; NaN is not."""
         return self.limit is None or self.error <= self.limit
 
 
@@ -62,11 +62,11 @@ class CaseResult:
     """All variants in one case.
 
     Attributes:
-        case: which.
-        reference: the type of the run that errors are relative to.
+        case: the case.
+        reference: the dtype of the run that errors are relative to.
         ceilings: tera-operations a second of matrix products, by worker.
-        measured: the variants that ran, PyTorch eager among them.
-        failures: why others did not, by label.
+        measured: the variants that ran, including PyTorch eager.
+        failures: errors of the variants that did not run, by label.
     """
 
     case: Case
@@ -77,15 +77,15 @@ class CaseResult:
 
     @property
     def passes(self) -> bool:
-        """Whether every codec is as accurate as it must be."""
+        """Whether the errors of every codec are within their limits."""
         return all(row.passes for row in self.rows())
 
     def rows(self) -> list[Row]:
-        """A row for each direction and variant."""
+        """Return a row for each direction and variant."""
         return [self._row(each, part) for part in PARTS for each in self.measured]
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, as JSON has it."""
+        """Return the result as values of JSON."""
         fields = dataclasses.asdict(self.case) | {"name": self.case.name}
         return {
             "case": fields,

@@ -1,10 +1,4 @@
-"""How time and memory grow with the size of images and of batches: both for each megapixel.
-
-    python -m benchmarks.scaling --out scaling.png
-
-Flat lines mean that they grow with the number of pixels alone. The model is the checkpoint that
-comes with the package; memory is what XLA plans beyond the weights.
-"""
+"""The command python -m benchmarks.scaling: plot time and memory by image and batch size."""
 
 from itertools import product
 from pathlib import Path
@@ -29,14 +23,29 @@ SIZES, BATCHES = (64, 128, 256, 512), (1, 2, 4, 8)
 app = typer.Typer(add_completion=False)
 
 
-@app.command()
+@app.command(epilog="Example: python -m benchmarks.scaling --out scaling.png")
 def main(
-    out: Annotated[Path, typer.Option(help="The PNG to write.")],
-    size: Annotated[list[int] | None, typer.Option(help="Pixels a side; may be repeated.")] = None,
-    batch: Annotated[list[int] | None, typer.Option(help="Images; may be repeated.")] = None,
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
+    size: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Pixels along a side of the images; may be repeated. By default "
+            f"{', '.join(map(str, SIZES))}."
+        ),
+    ] = None,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(
+            help=f"Images in a batch; may be repeated. By default {', '.join(map(str, BATCHES))}."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure on the default device, and draw a plot."""
+    """Plot time and memory per megapixel by the size of images and batches.
+
+    Flat lines mean that both grow with the number of pixels alone. The model is the checkpoint that
+    comes with the package, the device JAX's default; memory is XLA's plan beyond the weights.
+    """
     with needs("report"):
         from benchmarks.scaling_figure import draw
     check_free(out, overwrite=overwrite)
@@ -54,7 +63,7 @@ def main(
 
 
 def _measure(codec: Codec, part: Part, images: int, side: int) -> tuple[float, float]:
-    """Seconds and planned megabytes for each megapixel."""
+    """Return seconds and planned megabytes per megapixel."""
     x, megapixels = _input(codec, part, images, side), images * side**2 / 1e6
 
     def call() -> None:
@@ -65,10 +74,10 @@ def _measure(codec: Codec, part: Part, images: int, side: int) -> tuple[float, f
 
 
 def planned_bytes(codec: Codec, part: Part, x: jax.Array) -> int:
-    """Bytes that XLA plans for what layers hand on, and for the result."""
+    """Return the bytes that XLA plans for intermediate results and for the output."""
     program = codec._encoder if part == "encode" else codec._decoder
     plan = program.compile(x.shape).memory_analysis()
-    assert plan is not None, "this device's compiler does not say"
+    assert plan is not None, "this device's compiler reports no memory"
     return plan.temp_size_in_bytes + plan.output_size_in_bytes
 
 

@@ -1,4 +1,4 @@
-"""The plot of `benchmarks.scaling`. Needs matplotlib."""
+"""Draw the plot of `benchmarks.scaling`. Needs matplotlib."""
 
 from collections.abc import Mapping
 from io import BytesIO
@@ -15,7 +15,7 @@ type Curves = Mapping[tuple[Part, int], Mapping[int, float]]  # by direction and
 
 
 def draw(title: str, seconds: Curves, megabytes: Curves) -> bytes:
-    """Draws both for each direction, a line for each batch, as a PNG."""
+    """Draw time and memory for each direction, a line for each batch size, as a PNG."""
     figure = Figure(SIZE, DPI, layout="constrained")
     for row, (curves, label) in zip(
         figure.subplots(2, len(PARTS), sharex=True, sharey="row"),

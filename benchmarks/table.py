@@ -1,4 +1,4 @@
-"""Results as a table for people."""
+"""Print results as a table."""
 
 from collections.abc import Iterable
 
@@ -17,7 +17,7 @@ WIDTH = 250  # a row is a line, in a file and on a terminal
 
 
 def show(results: Iterable[CaseResult], *, markdown: bool) -> None:
-    """Prints a row for each case, direction and variant."""
+    """Print a row for each case, direction and variant."""
     table = Table(*COLUMNS, box=box.MARKDOWN if markdown else box.SIMPLE_HEAD)
     for result in results:
         case = result.case

@@ -1,4 +1,4 @@
-"""Who is measured: PyTorch as it is and compiled, and `aura_jax.Codec`."""
+"""Variants to measure: PyTorch eager and compiled, and `aura_jax.Codec`."""
 
 import dataclasses
 from typing import Literal
@@ -13,9 +13,9 @@ class Variant:
     """One way to run the model.
 
     Attributes:
-        label: its name in tables.
-        mode: its name to the worker.
-        ours: whether it is measured against PyTorch, and not PyTorch itself.
+        label: the name in tables.
+        mode: the name in requests to the worker.
+        ours: whether it is this package, and not PyTorch.
     """
 
     label: str
@@ -36,6 +36,6 @@ FAST = Variant("aura-jax fast", "fast", ours=True)
 
 
 def variants_of(case: Case, *, compiled: bool, autotuned: bool) -> list[Variant]:
-    """All that are measured, in turns of this order; "fast" is the default but in float32."""
+    """Return the variants in the order of their turns; "fast" differs in float32 only."""
     others = [EAGER, *[COMPILED] * compiled, *[AUTOTUNED] * autotuned]
     return [*others, DEFAULT, *[FAST] * (case.dtype == "float32")]

@@ -1,1 +1,1 @@
-"""Between PyTorch and JAX: conversion of checkpoints, and the proof that both models agree."""
+"""Convert checkpoints between PyTorch and JAX, and prove that both models agree."""

@@ -1,13 +1,11 @@
-"""python -m convert SRC DST: a checkpoint from PyTorch's layout to Flax's, or back."""
+"""The command python -m convert: a checkpoint from PyTorch's layout to Flax's, or back."""
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-import jax.numpy as jnp
 import numpy as np
 import typer
-from jax.typing import DTypeLike
 from rich import box
 from rich.filesize import decimal
 from rich.table import Column, Table
@@ -20,43 +18,83 @@ from aura_jax.checkpoint.names import Layout
 from aura_jax.checkpoint.tensors import StoredCheckpoint, StoredTensor, open_safetensors
 from aura_jax.cli.run import run
 from aura_jax.console import console, messages, progress, say
+from aura_jax.dtypes import as_dtype
 from aura_jax.errors import AuraError
+from aura_jax.extras import needs
 from aura_jax.files import check_free, replacing
 from convert.source import open_source
 from convert.tolerances import BF16_AGAINST_TORCH, BF16_ROUNDINGS, FP32_PARITY
 
-DtypeName = Literal["bf16", "f32"]
-DTYPES: dict[DtypeName, DTypeLike] = {"bf16": jnp.bfloat16, "f32": jnp.float32}
+app = typer.Typer(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command()
+@app.command(epilog="Example: python -m convert vae_epoch_3_step_49501_bf16.pt aura.safetensors")
 def convert(
-    src: Annotated[str, typer.Argument(help="A checkpoint file or a Hugging Face hub id.")],
-    dst: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
-    layout: Annotated[Layout, typer.Option(help="Names and axes to write.")] = "flax",
-    dtype: Annotated[DtypeName | None, typer.Option(help="Cast to; else as stored.")] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Compare with PyTorch.")] = False,
-    allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Take pickles.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DST.")] = False,
+    src: Annotated[
+        str,
+        typer.Argument(
+            metavar="SRC",
+            help="The checkpoint to convert: a file, or an id of the Hugging Face hub such as "
+            "fal/AuraEquiVAE.",
+        ),
+    ],
+    dst: Annotated[Path, typer.Argument(metavar="DST", help="The safetensors file to write.")],
+    layout: Annotated[
+        Layout,
+        typer.Option(
+            help="Names and axes to write: flax (kernel and scale, HWIO) or torch (weight, OIHW)."
+        ),
+    ] = "flax",
+    param_dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DTYPE",
+            help="Cast the parameters to bfloat16, float16 or float32; by default they keep the "
+            "dtype they have.",
+        ),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Compare every stage of the result with PyTorch before DST is written; needs "
+            "PyTorch.",
+        ),
+    ] = False,
+    allow_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pickle",
+            help="Read SRC even if it is a pickle, with torch's weights_only=True; needs PyTorch.",
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace DST if it exists.")
+    ] = False,
 ) -> None:
     """Convert an AuraEquiVAE checkpoint between PyTorch's and Flax's layouts."""
     check_free(dst, overwrite=overwrite)
+    cast = None if param_dtype is None else as_dtype(param_dtype, name="--param-dtype")
+    if verify:
+        with needs("torch"):
+            import torch  # noqa: F401  refuse now, not after the work
     path = find_checkpoint(src)
-    param_dtype = DTYPES[dtype] if dtype else None
-    vae = _read(path, param_dtype, allow_pickle=allow_pickle)
+    vae = _read(path, cast, allow_pickle=allow_pickle)
     with replacing(dst) as temporary:
         save(vae, temporary, layout=layout)
         del vae  # the check below loads the file that was written
         written = summarize(open_safetensors(temporary))
         if verify:
-            _verify(open_source(path, allow_pickle=allow_pickle), temporary, param_dtype)
+            _verify(open_source(path, allow_pickle=allow_pickle), temporary, cast)
     say(f"wrote {dst} ({decimal(dst.stat().st_size)}): {written}")
 
 
-def _read(path: Path, param_dtype: DTypeLike | None, *, allow_pickle: bool) -> AuraEquiVAE:
-    """Builds the model; the source is closed when this returns, which frees its memory."""
+def _read(path: Path, param_dtype: np.dtype | None, *, allow_pickle: bool) -> AuraEquiVAE:
+    """Build the model; the source is closed when this returns, which frees its memory."""
     source = open_source(path, allow_pickle=allow_pickle)
     say(f"read {path} ({decimal(path.stat().st_size)}): {summarize(source)}")
     with progress() as bar:
@@ -73,8 +111,8 @@ def _read(path: Path, param_dtype: DTypeLike | None, *, allow_pickle: bool) -> A
         return build(dataclasses.replace(source, tensors=tensors), param_dtype=param_dtype)
 
 
-def _verify(source: StoredCheckpoint, converted: Path, param_dtype: DTypeLike | None) -> None:
-    """Prints the errors of every stage.
+def _verify(source: StoredCheckpoint, converted: Path, param_dtype: np.dtype | None) -> None:
+    """Print the errors of every stage.
 
     Raises:
         AuraError: if any is over its tolerance, with the first such stage.
@@ -96,7 +134,9 @@ def _verify(source: StoredCheckpoint, converted: Path, param_dtype: DTypeLike | 
         f"or, but for outputs, {BF16_ROUNDINGS:.0e}"
     )
     if over:
-        raise AuraError(f"{over[0]} is the first of {len(over)} stages over tolerance ({limits})")
+        raise AuraError(
+            f"{len(over)} stages are over tolerance, of which {over[0]} runs first ({limits})"
+        )
     say(f"all {len(errors)} stages within tolerance ({limits})")
 
 

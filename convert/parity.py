@@ -1,27 +1,20 @@
-"""Stage by stage: the Flax model and its PyTorch twin, both held against the twin in float64."""
+"""Compare the Flax model with its PyTorch twin stage by stage, both against the twin in float64."""
 
 import copy
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from jax.typing import DTypeLike
-from jaxtyping import Array, Float
 
-from aura_jax import AuraConfig, AuraEquiVAE, load
-from aura_jax.checkpoint.names import layout_of, oihw, torch_name, unwrapped
+from aura_jax import AuraConfig, load
+from aura_jax.checkpoint.names import layout_of, oihw, torch_name
 from aura_jax.checkpoint.tensors import StoredCheckpoint
-from aura_jax.model.autoencoder import Chain
+from aura_jax.checkpoint.validation import unwrapped
+from convert.stages import Outputs, Part, flax_outputs, relative_error
 from convert.tolerances import BF16_AGAINST_TORCH, BF16_ROUNDINGS, FP32_PARITY
 from convert.torch_reference import TorchAuraEquiVAE, outputs_of
-
-type Part = Literal["encoder", "decoder"]
-type Outputs = Mapping[str, np.ndarray]  # of each stage, NHWC
 
 SEED = 0
 BATCH, HEIGHT, WIDTH = 2, 6, 4  # in latent pixels; unequal, so that swapped axes show
@@ -39,21 +32,21 @@ class StageError:
 
     @property
     def passes(self) -> bool:
-        """Whether both types are within the port's tolerances; NaN is not."""
+        """Whether both dtypes are within the port's tolerances; NaN is not."""
         allowance = 0.0 if self.stage.endswith("conv_out") else BF16_ROUNDINGS
         bf16_limit = max(allowance, BF16_AGAINST_TORCH * self.torch_bf16)
         return self.fp32 <= FP32_PARITY and self.bf16 <= bf16_limit
 
 
 def verify(
-    source: StoredCheckpoint, converted: Path, param_dtype: DTypeLike | None = None
+    source: StoredCheckpoint, converted: Path, param_dtype: np.dtype | None = None
 ) -> list[StageError]:
-    """Runs a converted checkpoint and the twin of its source on the same seeded images.
+    """Run a converted checkpoint and the twin of its source on the same seeded images.
 
     Args:
-        source: the checkpoint as it was before the conversion.
-        converted: the file that was made of it.
-        param_dtype: the type that the conversion cast parameters to, if it did.
+        source: the checkpoint before the conversion.
+        converted: the file that the conversion wrote.
+        param_dtype: the dtype that the conversion cast parameters to, if it did.
 
     Returns:
         The errors of every stage in the order they run.
@@ -80,17 +73,8 @@ def verify(
     return errors
 
 
-def relative_error(x: np.ndarray, reference: np.ndarray) -> float:
-    """‖x - reference‖ / ‖reference‖ in the L2 norm, in float64; 0 for zeros that are zeros."""
-    exact = reference.astype(np.float64)
-    distance, norm = np.linalg.norm(x.astype(np.float64) - exact), np.linalg.norm(exact)
-    if norm == 0:
-        return 0.0 if distance == 0 else np.inf
-    return float(distance / norm)
-
-
 def seeded_images(config: AuraConfig) -> np.ndarray:
-    """The same random images [B, H, W, C] in [-1, 1] in every run: blocks of color with noise."""
+    """Make the same images [B, H, W, C] in [-1, 1] in every run: blocks of color with noise."""
     rng = np.random.default_rng(SEED)
     blocks = rng.uniform(-0.8, 0.8, (BATCH, HEIGHT, WIDTH, config.in_channels))
     images = blocks.repeat(config.downsampling, axis=1).repeat(config.downsampling, axis=2)
@@ -98,14 +82,14 @@ def seeded_images(config: AuraConfig) -> np.ndarray:
 
 
 def torch_twin(
-    source: StoredCheckpoint, config: AuraConfig, param_dtype: DTypeLike | None = None
+    source: StoredCheckpoint, config: AuraConfig, param_dtype: np.dtype | None = None
 ) -> TorchAuraEquiVAE:
-    """The PyTorch model of a checkpoint, in float32, its weights first cast to `param_dtype`."""
+    """Build the PyTorch model of a checkpoint in float32, its weights first cast to param_dtype."""
     tensors, state = unwrapped(source), {}
     flax = layout_of(tensors) == "flax"
     for name, tensor in tensors.items():
         array = oihw(tensor.read()) if flax else tensor.read()
-        rounded = array if param_dtype is None else array.astype(jnp.dtype(param_dtype))
+        rounded = array if param_dtype is None else array.astype(param_dtype)
         state[torch_name(name)] = torch.from_numpy(rounded.astype(np.float32))
     with torch.device("meta"):
         twin = TorchAuraEquiVAE(config)
@@ -114,33 +98,18 @@ def torch_twin(
 
 
 def torch_outputs(twin: TorchAuraEquiVAE, part: Part, x: np.ndarray) -> Outputs:
-    """What each stage of the twin puts out for x [B, H, W, C], in the type of its weights."""
+    """Compute the output of each stage of the twin for x [B, H, W, C], in its weights' dtype."""
     network = getattr(twin, part)
     dtype = network.conv_in.weight.dtype
     return {name: nhwc(y) for name, y in outputs_of(network, nchw(x).to(dtype)).items()}
 
 
-def flax_outputs(vae: AuraEquiVAE, part: Part, x: np.ndarray) -> Outputs:
-    """What each stage of the model puts out for x [B, H, W, C]; float32 means float32."""
-    with jax.default_matmul_precision("highest"):
-        outputs = _stage_outputs(getattr(vae, part), jnp.asarray(x))
-    return {name: np.asarray(y) for name, y in outputs.items()}
-
-
 def nchw(x: np.ndarray) -> torch.Tensor:
-    """[B, H, W, C] as a PyTorch tensor [B, C, H, W]."""
+    """Convert an array [B, H, W, C] to a PyTorch tensor [B, C, H, W]."""
     return torch.from_numpy(x).permute(0, 3, 1, 2)
 
 
 def nhwc(x: torch.Tensor) -> np.ndarray:
-    """A PyTorch tensor [B, C, H, W] as an array [B, H, W, C]; bfloat16 becomes float32."""
+    """Convert a PyTorch tensor [B, C, H, W] to an array [B, H, W, C]; bfloat16 becomes float32."""
     x = x.float() if x.dtype == torch.bfloat16 else x
     return x.permute(0, 2, 3, 1).numpy()
-
-
-@jax.jit
-def _stage_outputs(network: Chain, x: Float[Array, "b h w c"]) -> dict[str, Array]:
-    outputs = {}
-    for name, stage in network.stages():
-        x = outputs[name] = stage(x)
-    return outputs

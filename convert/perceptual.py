@@ -1,9 +1,9 @@
-"""python -m convert.perceptual VGG16 OUT: PyTorch's VGG16 and LPIPS heads for aura_jax.training."""
+"""The command python -m convert.perceptual: PyTorch's VGG16 and LPIPS heads for training losses."""
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -11,14 +11,17 @@ from rich.filesize import decimal
 from safetensors.numpy import save_file
 
 from aura_jax.checkpoint.names import hwio, torch_name, torch_shape
-from aura_jax.checkpoint.tensors import StoredCheckpoint, StoredTensor, is_pickle, open_safetensors
+from aura_jax.checkpoint.tensors import StoredCheckpoint
+from aura_jax.checkpoint.validation import read_exactly
 from aura_jax.cli.run import run
 from aura_jax.console import say
-from aura_jax.errors import CheckpointError
+from aura_jax.dtypes import FLOAT32
 from aura_jax.files import check_free, replacing
-from aura_jax.training.networks.lpips import blueprint, read_exactly, shapes_of
+from aura_jax.model.parameters import shapes_of
+from aura_jax.training.networks.lpips import abstract_lpips
+from convert.source import open_source
 
-# Where the convolutions of each stage stand in torchvision's `features`, among relus and poolings.
+# Positions of each stage's convolutions in torchvision's `features`, among relus and poolings.
 FEATURES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 VGG16_LAYERS = {
     f"vgg.stages.{i}.{j}": f"features.{index}"
@@ -27,92 +30,72 @@ VGG16_LAYERS = {
 }
 LPIPS_LAYERS = {f"heads.{i}": f"lin{i}.model.1" for i in range(len(FEATURES))}
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 
 
-@app.command()
+@app.command(
+    epilog="Example: python -m convert.perceptual vgg16-397923af.pth perceptual.safetensors "
+    "--lpips vgg.pth"
+)
 def convert(
-    vgg16: Annotated[Path, typer.Argument(help="State dict of torchvision's vgg16.")],
-    out: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
-    lpips: Annotated[Path | None, typer.Option(help="State dict of lpips' heads: vgg.pth.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    vgg16: Annotated[
+        Path,
+        typer.Argument(
+            metavar="VGG16",
+            help="The state dict of torchvision's vgg16: safetensors, or a pickle, which needs "
+            "PyTorch and is read with weights_only=True.",
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The safetensors file to write.")],
+    lpips: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The state dict of the lpips package's heads for VGG16, weights/v0.1/vgg.pth; by "
+            "default OUT has no heads and serves the loss gan alone.",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace OUT if it exists.")
+    ] = False,
 ) -> None:
-    """Convert VGG16, and the heads of LPIPS on it, for the losses "lpips" and "gan"."""
+    """Convert VGG16, and the heads of LPIPS on it, for the training losses lpips and gan."""
     check_free(out, overwrite=overwrite)
-    source = _without_classifier(_open(vgg16))
-    arrays = _converted(source, VGG16_LAYERS, "the state dict of torchvision's vgg16")
-    if lpips:
-        heads = _converted(_open(lpips), LPIPS_LAYERS, "the LPIPS heads of lpips' vgg.pth")
-        arrays |= heads
+    vgg = _without_classifier(open_source(vgg16, allow_pickle=True, networks={"features"}))
+    heads = lpips and open_source(
+        lpips, allow_pickle=True, networks={name.split(".")[0] for name in LPIPS_LAYERS.values()}
+    )
+    arrays = _converted(vgg, VGG16_LAYERS, "the state dict of torchvision's vgg16")
+    if heads:
+        arrays |= _converted(heads, LPIPS_LAYERS, "the LPIPS heads in lpips' vgg.pth")
     with replacing(out) as temporary:
         save_file(arrays, temporary)
-    holds = "VGG16 and LPIPS heads" if lpips else "VGG16 without LPIPS heads"
+    holds = "VGG16 and LPIPS heads" if heads else "VGG16 without LPIPS heads"
     say(f"wrote {out} ({decimal(out.stat().st_size)}): {holds}")
 
 
 def _converted(
-    source: StoredCheckpoint, layers: Mapping[str, str], what: str
+    source: StoredCheckpoint, layers: Mapping[str, str], noun: str
 ) -> dict[str, np.ndarray]:
-    """The tensors of the layers by their names and with their axes in Flax."""
-    _, state = blueprint(heads=True)
-    shapes, names = {}, {}
-    for name, shape in shapes_of(state).items():
+    """Read the tensors of some layers, by their names and with their axes in Flax."""
+    names, shapes = {}, {}
+    for name, shape in shapes_of(abstract_lpips()).items():
         layer, _, leaf = name.rpartition(".")
         if layer in layers:
-            names[name] = torch_name(f"{layers[layer]}.{leaf}")
-            shapes[names[name]] = torch_shape(shape)
-    arrays = read_exactly(source, shapes, what)
-    return {name: hwio(arrays[theirs]) for name, theirs in names.items()}
+            names[torch_name(f"{layers[layer]}.{leaf}")] = name
+            shapes[torch_name(f"{layers[layer]}.{leaf}")] = torch_shape(shape)
+    arrays = read_exactly(source, shapes, noun, dtype=FLOAT32)
+    return {names[theirs]: hwio(array) for theirs, array in arrays}
 
 
 def _without_classifier(source: StoredCheckpoint) -> StoredCheckpoint:
-    """Without the layers behind the convolutions, which no loss looks at."""
+    """Drop the layers after the convolutions, which no loss uses."""
     tensors = {n: t for n, t in source.tensors.items() if not n.startswith("classifier.")}
     return dataclasses.replace(source, tensors=tensors)
-
-
-def _open(path: Path) -> StoredCheckpoint:
-    """A state dict, safetensors or a pickle, told apart by content."""
-    try:
-        return open_safetensors(path)
-    except CheckpointError:
-        if path.is_file() and is_pickle(path):
-            return _open_pickle(path)
-        raise
-
-
-def _open_pickle(path: Path) -> StoredCheckpoint:
-    try:
-        import torch  # 5 GB that safetensors do not need
-    except ImportError:
-        raise CheckpointError(
-            f"{path}: is a pickle, which needs PyTorch: pip install torch"
-        ) from None
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # a broken pickle can make the unpickler raise anything
-        raise CheckpointError(
-            f"{path}: not a pickle that torch reads with weights_only=True; save a state dict alone"
-        ) from None
-    if not isinstance(content, Mapping) or not all(map(_is_tensor, content.values())):
-        raise CheckpointError(
-            f"{path}: not a state dict of names and tensors; save model.state_dict() alone"
-        )
-    tensors = {str(name): _stored(tensor) for name, tensor in content.items()}
-    return StoredCheckpoint(str(path), tensors, {})
-
-
-def _is_tensor(value: Any) -> bool:
-    """Whether it is a tensor with values in memory, one after another."""
-    import torch
-
-    dense = isinstance(value, torch.Tensor) and value.layout == torch.strided
-    return dense and value.device.type == "cpu"
-
-
-def _stored(tensor: Any) -> StoredTensor:
-    dtype = "F32" if tensor.is_floating_point() else str(tensor.dtype)
-    return StoredTensor(tuple(tensor.shape), dtype, lambda: tensor.detach().float().numpy())
 
 
 if __name__ == "__main__":

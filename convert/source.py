@@ -1,8 +1,7 @@
-"""Opens what a checkpoint may be: safetensors under any name, or a pickle made by PyTorch."""
+"""Open a source of weights by its content: safetensors, or a pickle that PyTorch made."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import ml_dtypes
@@ -10,44 +9,54 @@ import numpy as np
 
 from aura_jax.checkpoint.tensors import StoredCheckpoint, StoredTensor, is_pickle, open_safetensors
 from aura_jax.errors import CheckpointError
+from aura_jax.extras import needs
 
-NETWORKS = {"encoder", "decoder"}
+NETWORKS = ("encoder", "decoder")
 MAX_DEPTH = 3  # of mappings in mappings; some contain themselves
 
 
-def open_source(path: Path, *, allow_pickle: bool) -> StoredCheckpoint:
-    """Opens a checkpoint, told apart by content.
+def open_source(
+    path: Path, *, allow_pickle: bool, networks: Collection[str] = NETWORKS
+) -> StoredCheckpoint:
+    """Open a file of weights, told apart by its content.
+
+    A pickle may keep the state dict beside counters, optimizers and other networks.
 
     Args:
         path: the file.
         allow_pickle: whether a pickle may be read (with weights_only=True, so no code is run).
+        networks: parts of names that the state dict in a pickle is recognized by, one is enough.
 
     Raises:
-        CheckpointError: if it cannot be read, or is a pickle that was not allowed, or that holds
-            none or several state dicts of an autoencoder.
+        CheckpointError: if the file cannot be read, or is a pickle that was not allowed, or one
+            that does not hold exactly one such state dict.
+        AuraError: if it is a pickle and PyTorch is not installed.
     """
     try:
         return open_safetensors(path)
     except CheckpointError:
         if allow_pickle and path.is_file() and is_pickle(path):
-            return _open_pickle(path)
+            return _open_pickle(path, networks)
         raise
 
 
-def _open_pickle(path: Path) -> StoredCheckpoint:
-    import torch  # 5 GB that safetensors do not need
-
+def _open_pickle(path: Path, networks: Collection[str]) -> StoredCheckpoint:
+    with needs("torch"):
+        import torch  # 5 GB that safetensors do not need
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except Exception:  # a broken pickle can make the unpickler raise anything
         raise CheckpointError(
-            f"{path}: not a pickle that torch reads with weights_only=True: it is broken, or holds "
+            f"{path}: torch cannot read this pickle with weights_only=True: it is broken, or holds "
             "more than tensors and could run code; save its state dict alone"
         ) from None
-    states = dict(_state_dicts(content, ""))
+    states = dict(_state_dicts(content, "", networks))
     if len(states) != 1:
         found = ", ".join(states) or f"only a {type(content).__name__}"
-        raise CheckpointError(f"{path}: expected one state dict of an autoencoder, found {found}")
+        raise CheckpointError(
+            f"{path}: expected one state dict with tensors of {' or '.join(networks)}, "
+            f"found {found}"
+        )
     tensors = {name: _stored(tensor) for name, tensor in next(iter(states.values())).items()}
     return StoredCheckpoint(str(path), tensors, {})
 
@@ -57,24 +66,24 @@ def _is_zip(path: Path) -> bool:
         return file.read(2) == b"PK"
 
 
-def _state_dicts(content: Any, name: str, depth: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The mappings in a checkpoint that hold parameters of an encoder and decoder, by their path.
-
-    Training code keeps them beside counters, optimizers and other networks.
-    """
-    import torch
-
+def _state_dicts(
+    content: Any, name: str, networks: Collection[str], depth: int = 0
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Find the mappings that hold parameters of the networks, with their path in the content."""
     if not isinstance(content, Mapping) or depth > MAX_DEPTH:
         return
-    dense = {k: v for k, v in content.items() if isinstance(k, str) and _is_dense(v, torch)}
-    if any(NETWORKS & set(key.split(".")) for key in dense):
+    dense = {k: v for k, v in content.items() if isinstance(k, str) and _is_dense(v)}
+    if any({*networks} & {*key.split(".")} for key in dense):
         yield name or "state dict", dense
         return
     for key, value in content.items():
-        yield from _state_dicts(value, f"{name}.{key}".strip("."), depth + 1)
+        yield from _state_dicts(value, f"{name}.{key}".strip("."), networks, depth + 1)
 
 
-def _is_dense(value: Any, torch: ModuleType) -> bool:
+def _is_dense(value: Any) -> bool:
+    """Return whether a value is a tensor whose elements lie in memory, one after another."""
+    import torch
+
     if not isinstance(value, torch.Tensor):
         return False
     return value.layout == torch.strided and value.device.type == "cpu"
@@ -91,7 +100,7 @@ def _stored(tensor: Any) -> StoredTensor:
     }
 
     def read() -> np.ndarray:
-        if tensor.dtype == torch.bfloat16:  # numpy has no such type of its own
+        if tensor.dtype == torch.bfloat16:  # numpy has no such dtype of its own
             bits = tensor.detach().contiguous().view(torch.int16).numpy()
             return bits.view(ml_dtypes.bfloat16)
         return tensor.detach().numpy()

@@ -9,14 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 import aura_jax
 from aura_jax import AuraConfig, AuraEquiVAE
-from aura_jax.model.layers import LayerOptions
 from aura_jax.training.init import starting_point
-from aura_jax.training.networks.lpips import LPIPS, Perceptual
-from benchmarks.parity import read_golden
+from aura_jax.training.networks.lpips import Perceptual
+from benchmarks.golden import GOLDEN_WEIGHTS, read_golden
+from tests.random_models import random_lpips, random_vae
 
 jax.config.update("jax_default_matmul_precision", "highest")  # no TF32 in disguise
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -36,8 +35,6 @@ for name, value in COMPILED.items():
     jax.config.update(name, value)
     os.environ[name.upper()] = str(value)
 
-DATA = ROOT / "tests" / "data"
-GOLDEN_WEIGHTS = DATA / "small_bf16.pt"
 # The published file can be large and far away: whoever has it has the same tests run on it too.
 CHECKPOINTS = [GOLDEN_WEIGHTS, *map(Path, filter(None, [os.environ.get("AURA_WEIGHTS")]))]
 GOLDEN_CONFIG = AuraConfig(ch=32, ch_mult=(1, 1, 2, 4), num_res_blocks=1)
@@ -61,17 +58,17 @@ def golden_vae() -> AuraEquiVAE:
 @pytest.fixture(scope="session")
 def tiny_vae() -> AuraEquiVAE:
     """A random model small enough to write, break and load many times; f2, bfloat16 parameters."""
-    return AuraEquiVAE(TINY_CONFIG, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    return random_vae(TINY_CONFIG, jnp.bfloat16)
 
 
 @pytest.fixture(scope="session")
 def vae_to_train() -> AuraEquiVAE:
     """A tiny model as training starts it."""
-    return starting_point(AuraEquiVAE(TINY_CONFIG, rngs=nnx.Rngs(0)))
+    return starting_point(random_vae(TINY_CONFIG))
 
 
 @pytest.fixture(scope="session")
 def perceptual() -> Perceptual:
     """VGG16 and LPIPS with random weights."""
-    lpips = LPIPS(**LayerOptions(dtype=jnp.float32, param_dtype=jnp.float32, rngs=nnx.Rngs(0)))
+    lpips = random_lpips()
     return Perceptual(lpips.vgg, lpips)

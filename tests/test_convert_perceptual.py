@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import lpips
@@ -46,14 +47,10 @@ def heads() -> State:
     return {f"lin{i}.model.1.weight": torch.rand(1, c, 1, 1) for i, c in enumerate(widths)}
 
 
-@pytest.mark.parametrize("write", ["torch", "legacy torch", "safetensors"])
-def test_every_value_arrives(tmp_path: Path, state: State, heads: State, write: str):
-    for name, tensors in (("vgg", state), ("heads", heads)):
-        if write == "safetensors":
-            save_file(tensors, tmp_path / name)
-        else:
-            zipped = write == "torch"
-            torch.save(tensors, tmp_path / name, _use_new_zipfile_serialization=zipped)
+@pytest.mark.parametrize("write", [torch.save, save_file])
+def test_every_value_arrives(tmp_path: Path, state: State, heads: State, write: Callable):
+    write(state, tmp_path / "vgg")
+    write(heads, tmp_path / "heads")
     text = convert(tmp_path / "vgg", tmp_path / "out", "--lpips", tmp_path / "heads")
     assert re.fullmatch(rf"wrote {tmp_path / 'out'} \(58\.9 MB\): VGG16 and LPIPS heads\n", text)
     written = load_file(tmp_path / "out")
@@ -99,9 +96,9 @@ def test_everything_wrong_with_a_state_dict_is_named_at_once(tmp_path: Path, sta
         f"{tmp_path / 'vgg.pth'}: not the state dict of torchvision's vgg16",
         "  misshaped: features.2.bias is (3,), expected (64,)",
         "  missing: features.0.weight (64, 3, 3, 3)",
-        "  not finite: features.7.bias has NaN or infinite values",
-        "  type: features.5.bias is torch.int32, expected BF16, F16, F32",
         "  unexpected: features.1.weight (3,)",
+        "  type: features.5.bias is torch.int32, expected BF16, F16, F32, F64",
+        "  not finite: features.7.bias has NaN or infinite values",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["vgg.pth"]
 
@@ -125,15 +122,18 @@ class Harmful:
 def test_pickles_that_are_no_state_dict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     for content, message in (
-        ({"features.0.bias": Harmful()}, "not a pickle that torch reads with weights_only"),
-        ({"step": 3, "model": {}}, "not a state dict"),
-        ([torch.zeros(1)], "not a state dict"),
-        ({"features.0.bias": torch.zeros(3).to_sparse()}, "not a "),
-        ({"features.0.bias": torch.zeros(3, device="meta")}, "not a "),
-        ({0: torch.zeros(1)}, r"unexpected: 0 \(1,\)"),
+        ({"features.0.bias": Harmful()}, "torch cannot read this pickle with weights_only"),
+        (
+            {"step": 3, "model": {}},
+            "expected one state dict with tensors of features, found only a dict",
+        ),
+        ([torch.zeros(1)], "found only a list"),
+        ({"features.0.bias": torch.zeros(3).to_sparse()}, "cannot read|found only a dict"),
+        ({"features.0.bias": torch.zeros(3, device="meta")}, "cannot read|found only a dict"),
+        ({0: torch.zeros(1)}, "found only a dict"),
     ):
         torch.save(content, "vgg.pth")
-        with pytest.raises(CheckpointError, match=rf"^vgg\.pth: .*{message}|{message}"):
+        with pytest.raises(CheckpointError, match=rf"^vgg\.pth: .*({message})"):
             convert("vgg.pth", "out")
     Path("vgg.pth").write_bytes(Path("vgg.pth").read_bytes()[:300])
     with pytest.raises(CheckpointError, match=r"^vgg\.pth: "):
@@ -148,24 +148,29 @@ def test_refusals_leave_what_is_there(tmp_path: Path, state: State):
         convert(tmp_path / "vgg", tmp_path / "taken")
     with pytest.raises(CheckpointError, match=r"nowhere: No such file"):
         convert(tmp_path / "nowhere", tmp_path / "new")
-    with pytest.raises(CheckpointError, match="taken: is not a sound safetensors file"):
+    with pytest.raises(CheckpointError, match="taken: is not a valid safetensors file"):
         convert(tmp_path / "taken", tmp_path / "new")
     assert (tmp_path / "taken").read_bytes() == b"mine"
     assert "wrote" in convert(tmp_path / "vgg", tmp_path / "taken", "--overwrite")
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_as_a_module_without_torch(tmp_path: Path, state: State, heads: State):
-    """Safetensors need no PyTorch; a failed run is one line that says what to do."""
-    save_file(state, tmp_path / "vgg")
+def test_pickles_without_torch_say_what_to_install(
+    tmp_path: Path, heads: State, monkeypatch: pytest.MonkeyPatch
+):
     torch.save(heads, tmp_path / "heads.pth")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(
+        AuraError, match=r'^torch is not installed: pip install "aura-jax\[torch\]"'
+    ):
+        convert(tmp_path / "heads.pth", tmp_path / "out")
+
+
+def test_as_a_module_without_torch(tmp_path: Path, state: State):
+    """Safetensors need no PyTorch."""
+    save_file(state, tmp_path / "vgg")
     no_torch = "import sys; sys.modules['torch'] = None; import runpy;"
     run = f"{no_torch} runpy.run_module('convert.perceptual', run_name='__main__', alter_sys=True)"
     command = [sys.executable, "-c", run, str(tmp_path / "vgg"), str(tmp_path / "out")]
-    pickle = ["--overwrite", "--lpips", str(tmp_path / "heads.pth")]
-    needs = f"error: {tmp_path / 'heads.pth'}: is a pickle, which needs PyTorch: pip install torch"
-    for words, code, error in (([], 0, ""), (pickle, 1, needs)):
-        result = subprocess.run(
-            [*command, *words], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        assert (result.returncode, result.stderr.strip()) == (code, error)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")

@@ -11,15 +11,15 @@ import torch.nn.functional as F  # noqa: N812  PyTorch's own spelling
 from flax import nnx
 
 from aura_jax.checkpoint.names import oihw
-from aura_jax.checkpoint.validation import parameters
 from aura_jax.errors import ArrayError
+from aura_jax.model.parameters import parameters
 from aura_jax.training.networks.discriminator import (
     PatchDiscriminator,
     discriminator_loss,
     generator_loss,
 )
-from aura_jax.training.networks.lpips import VGG16
-from convert.parity import relative_error
+from aura_jax.training.networks.vgg import VGG16
+from convert.stages import relative_error
 from convert.tolerances import FP32_PARITY, VGG_GRADIENT
 
 SIZES = [(32, 32), (21, 30), (4, 4)]

@@ -3,18 +3,24 @@
 import json
 import math
 import struct
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+import pytest
 from flax import nnx
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 import aura_jax
-from aura_jax import AuraConfig, AuraEquiVAE, CheckpointError
+from aura_jax import AuraConfig, CheckpointError
+from aura_jax.checkpoint.describe import summarize
 from aura_jax.checkpoint.names import WRAPPERS, oihw, torch_name
-from aura_jax.checkpoint.validation import parameters
+from aura_jax.checkpoint.tensors import open_safetensors
+from aura_jax.model.parameters import parameters
+from tests.random_models import random_vae
 
 TYPES = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32}
 CONFIG = AuraConfig(ch=64, ch_mult=(1,), num_res_blocks=1, z_channels=4)
@@ -80,33 +86,60 @@ def independently_read(data: bytes) -> dict[str, np.ndarray]:
     return tensors
 
 
-def test_mutated_files(tmp_path: Path):
-    path = tmp_path / "mutated"
-    vae = AuraEquiVAE(CONFIG, param_dtype=np.float16, rngs=nnx.Rngs(0))
-    aura_jax.save(vae, path, layout="torch")
-    data = path.read_bytes()
-    header = 8 + struct.unpack("<Q", data[:8])[0]
-    outcomes = {"refused": 0, "loaded": 0}
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A small checkpoint, to be broken."""
+    aura_jax.save(random_vae(CONFIG, np.float16), tmp_path / "file", layout="torch")
+    return tmp_path / "file"
 
-    @seed(0)
-    @settings(max_examples=3000, deadline=None, database=None)
-    @given(st.lists(mutations, min_size=1, max_size=3))
-    def check(changes: list[tuple[str, float, float, bytes]]) -> None:
-        mutated = data
-        for change in changes:
-            mutated = mutate(mutated, header, change)
-        path.write_bytes(mutated)
+
+def mutated_files(path: Path, count: int) -> Callable[[Callable[[bytes], bool]], None]:
+    """Runs a check on so many broken versions of a file; it returns whether one was accepted."""
+    data, outcomes = path.read_bytes(), Counter()
+    header = 8 + struct.unpack("<Q", data[:8])[0]
+
+    def run(check: Callable[[bytes], bool]) -> None:
+        @seed(0)
+        @settings(max_examples=count, deadline=None, database=None)
+        @given(st.lists(mutations, min_size=1, max_size=3))
+        def each(changes: list[tuple[str, float, float, bytes]]) -> None:
+            broken = data
+            for change in changes:
+                broken = mutate(broken, header, change)
+            path.write_bytes(broken)
+            outcomes[check(broken)] += 1
+
+        each()
+        assert min(outcomes[True], outcomes[False]) > 3
+
+    return run
+
+
+def test_headers_of_mutated_files(path: Path):
+    def check(data: bytes) -> bool:
         try:
-            loaded = aura_jax.load(path)
+            summary = summarize(open_safetensors(path))
         except CheckpointError:
-            outcomes["refused"] += 1
-            return
-        outcomes["loaded"] += 1
-        expected = independently_read(mutated)
-        arrays = {name: np.asarray(p[...]) for name, p in parameters(nnx.state(loaded)).items()}
+            return False
+        expected = independently_read(data)
+        assert summary.tensors == len(expected)
+        assert summary.parameters == sum(array.size for array in expected.values())
+        return True
+
+    mutated_files(path, 600)(check)
+
+
+def test_values_of_mutated_files(path: Path):
+    def check(data: bytes) -> bool:
+        try:
+            vae = aura_jax.load(path)
+        except CheckpointError:
+            return False
+        arrays = {name: np.asarray(p[...]) for name, p in parameters(nnx.state(vae)).items()}
+        expected = independently_read(data)
         assert expected.keys() == {torch_name(name) for name in arrays}
         for name, array in arrays.items():
             np.testing.assert_array_equal(oihw(array), expected[torch_name(name)])
+        return True
 
-    check()
-    assert min(outcomes.values()) > 50
+    mutated_files(path, 200)(check)

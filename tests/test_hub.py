@@ -48,11 +48,11 @@ def test_a_hub_id_is_fetched_once(hub: Hub, name: str):
     [
         (
             "someone/many",
-            r"holds a\.safetensors, b\.safetensors; name one file, as someone/many/FILE",
+            r"holds a\.safetensors, b\.safetensors; name one file as someone/many/FILE",
         ),
-        ("someone/else", r"someone/else: no such file here, and not to be had .*Not Found"),
-        ("someone/copy/c.safetensors", r"someone/copy/c\.safetensors: no such file .*Not Found"),
-        ("some--one/..", r"some--one/\.\.: no such file here"),
+        ("someone/else", r"someone/else: no such file, and it cannot be downloaded .*Not Found"),
+        ("someone/copy/c.safetensors", r"someone/copy/c\.safetensors: no such file, .*Not Found"),
+        ("some--one/..", r"some--one/\.\.: no such file, and it cannot be downloaded"),
     ],
 )
 def test_what_the_hub_does_not_have(name: str, message: str):

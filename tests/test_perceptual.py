@@ -16,11 +16,12 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
-from aura_jax.checkpoint.validation import parameters
 from aura_jax.errors import ArrayError, CheckpointError
-from aura_jax.training.networks.lpips import LPIPS, SHIFT, load_perceptual
-from convert.parity import relative_error
+from aura_jax.model.parameters import parameters
+from aura_jax.training.networks.lpips import LPIPS, load_perceptual
+from aura_jax.training.networks.vgg import SHIFT
 from convert.perceptual import app
+from convert.stages import relative_error
 from convert.tolerances import FP32_PARITY, VGG_GRADIENT
 
 SIZES = [(37, 45), (16, 16)]
@@ -228,12 +229,12 @@ def test_everything_wrong_with_a_file_is_named_at_once(folder: Path, tmp_path: P
     with pytest.raises(CheckpointError) as error:
         load_perceptual(tmp_path / "broken")
     assert str(error.value).splitlines() == [
-        f"{tmp_path / 'broken'}: not what `python -m convert.perceptual` writes",
+        f"{tmp_path / 'broken'}: not a file that `python -m convert.perceptual` wrote",
         "  misshaped: vgg.stages.1.0.bias is (3,), expected (128,)",
         "  missing: vgg.stages.0.1.bias (64,)",
-        "  not finite: heads.0.kernel has NaN or infinite values",
-        "  type: vgg.stages.1.1.bias is I32, expected BF16, F16, F32",
         "  unexpected: vgg.stages.5.0.bias (3,)",
+        "  type: vgg.stages.1.1.bias is I32, expected BF16, F16, F32, F64",
+        "  not finite: heads.0.kernel has NaN or infinite values",
     ]
 
 

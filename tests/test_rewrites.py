@@ -22,16 +22,16 @@ from aura_jax.runtime.kernels.group_norm import FusedGroupNorm
 from aura_jax.runtime.kernels.upsample import FoldedUpsample
 from aura_jax.runtime.kernels.winograd import WinogradConv
 from aura_jax.runtime.rewrite import rewritten
-from convert import parity
+from convert import stages
 from convert.tolerances import BF16_ROUNDINGS, FP32_FAST, FP32_PARITY
 
 CHANNELS = 32
-SIZES = [(1, 8, 8), (3, 7, 10), (1, 1, 5), (3, 4, 13)]
+SIZES = [(1, 8, 8), (3, 7, 10), (1, 1, 5)]
 F32, BF16 = np.dtype(np.float32), np.dtype(jnp.bfloat16)
 
 
 def relative_error(x: jax.Array, reference: jax.Array) -> float:
-    return parity.relative_error(np.asarray(x), np.asarray(reference))
+    return stages.relative_error(np.asarray(x), np.asarray(reference))
 
 
 def options(dtype: np.dtype) -> LayerOptions:
@@ -81,7 +81,7 @@ def test_norm(shape: tuple[int, ...], dtype: np.dtype) -> None:
     assert relative_error(fused, norm(x)) <= FP32_PARITY
 
 
-@pytest.mark.parametrize("tokens", [1, 35, 64])
+@pytest.mark.parametrize("tokens", [1, 35])
 @pytest.mark.parametrize(("dtype", "limit"), [(F32, FP32_PARITY), (BF16, 2 * BF16_ROUNDINGS)])
 @pytest.mark.parametrize("logits_bytes", [2**29, 2000])
 def test_attention(

@@ -1,1 +1,1 @@
-"""Checkpoints: what a file holds, its names and shapes, strict loading and saving."""
+"""Checkpoints: open a file, check its names and shapes, load and save models strictly."""

@@ -1,17 +1,21 @@
-"""What a checkpoint holds, in a few words and numbers."""
+"""Summarize a checkpoint in a few words and numbers."""
 
 import dataclasses
 import math
 
-from aura_jax.checkpoint.names import Layout, layout_of, unwrapped
+from aura_jax.checkpoint.infer_config import find_config
+from aura_jax.checkpoint.loading import NOUN
+from aura_jax.checkpoint.names import Layout, in_layout, layout_of
 from aura_jax.checkpoint.tensors import StoredCheckpoint
-from aura_jax.checkpoint.validation import checked_config, raise_all
+from aura_jax.checkpoint.validation import misfits, raise_all, unwrapped
 from aura_jax.config import AuraConfig
+from aura_jax.dtypes import FLOAT32
+from aura_jax.model.parameters import blueprint, shapes_of
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """The counts and types of a checkpoint whose names and shapes have been checked."""
+    """The counts and dtypes of a checkpoint whose names and shapes have been checked."""
 
     layout: Layout
     config: AuraConfig
@@ -26,16 +30,18 @@ class Summary:
 
 
 def summarize(stored: StoredCheckpoint) -> Summary:
-    """Reads no tensor, only names, shapes and types.
+    """Check names and shapes and count parameters; no tensor is read.
 
     Raises:
-        CheckpointError: if these are not exactly those of an AuraEquiVAE.
+        CheckpointError: if the names and shapes are not exactly those of an AuraEquiVAE.
     """
-    config, problems = checked_config(stored)
-    raise_all(stored.source, problems)
     tensors = unwrapped(stored)
+    config, problems = find_config(stored)
+    layout = layout_of(tensors)
+    expected = in_layout(shapes_of(blueprint(config, FLOAT32, FLOAT32)), layout)
+    raise_all(stored.source, NOUN, [*problems, *misfits(stored, expected)])
     return Summary(
-        layout=layout_of(tensors),
+        layout=layout,
         config=config,
         tensors=len(tensors),
         parameters=sum(math.prod(tensor.shape) for tensor in tensors.values()),

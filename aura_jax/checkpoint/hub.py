@@ -1,4 +1,4 @@
-"""From what a user names to a file on disk: a path, or a repository of the Hugging Face hub."""
+"""Find the file of a checkpoint by path or by a repository id of the Hugging Face hub."""
 
 import re
 from pathlib import Path
@@ -12,14 +12,14 @@ PUBLISHED_FILES = {"fal/AuraEquiVAE": "vae_epoch_3_step_49501_bf16.pt"}
 
 
 def find_checkpoint(path_or_repo_id: str | Path) -> Path:
-    """The local file of a checkpoint, fetched from the hub (and kept in its cache) if need be.
+    """Return the local file of a checkpoint, downloaded to the hub client's cache if need be.
 
     Args:
         path_or_repo_id: "small", the embedded one; a path; "owner/name", a repository with one
             checkpoint file; or "owner/name/file" for one of several.
 
     Raises:
-        CheckpointError: if there is no such file, or it cannot be fetched.
+        CheckpointError: if there is no such file, or it cannot be downloaded.
     """
     if path_or_repo_id == EMBEDDED:
         return Path(__file__).parent.parent / "weights" / f"{EMBEDDED}.safetensors"
@@ -27,7 +27,7 @@ def find_checkpoint(path_or_repo_id: str | Path) -> Path:
     try:
         if path.exists():
             return path
-    except OSError as error:  # a folder on the way that may not be read
+    except OSError as error:  # such as a folder above it without permission
         raise CheckpointError(f"{path}: {error.strerror}") from None
     match = REPO_ID.fullmatch(str(path_or_repo_id))
     names_file = path.suffix in CHECKPOINT_ENDINGS
@@ -37,12 +37,12 @@ def find_checkpoint(path_or_repo_id: str | Path) -> Path:
 
 
 def is_local(path_or_repo_id: str) -> bool:
-    """Whether `find_checkpoint` takes it for a path to a file that is here."""
+    """Return whether `find_checkpoint` takes a name for the path of an existing file."""
     return path_or_repo_id != EMBEDDED and Path(path_or_repo_id).exists()
 
 
 def _fetch(repo: str, file: str | None) -> Path:
-    # Imported here: it takes a quarter of a second, and most checkpoints are local.
+    # Late: the import takes a quarter of a second, and most checkpoints are local.
     from huggingface_hub import hf_hub_download
 
     name = f"{repo}/{file}" if file else repo
@@ -52,7 +52,7 @@ def _fetch(repo: str, file: str | None) -> Path:
         raise
     except Exception as error:  # the client's HTTP library, and so its errors, vary by version
         raise CheckpointError(
-            f"{name}: no such file here, and not to be had from the Hugging Face hub ({error})"
+            f"{name}: no such file, and it cannot be downloaded from the Hugging Face hub ({error})"
         ) from None
 
 
@@ -62,5 +62,5 @@ def _only_file(repo: str) -> str:
     files = [name for name in HfApi().list_repo_files(repo) if name.endswith(CHECKPOINT_ENDINGS)]
     if len(files) != 1:
         choices = ", ".join(files) or "no checkpoint"
-        raise CheckpointError(f"{repo}: holds {choices}; name one file, as {repo}/FILE")
+        raise CheckpointError(f"{repo}: holds {choices}; name one file as {repo}/FILE")
     return files[0]

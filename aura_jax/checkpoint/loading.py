@@ -1,6 +1,6 @@
-"""Strict loading and saving: a model is built from a file that fits it exactly, or not at all."""
+"""Load and save models strictly: a file fits a model exactly, or is not loaded at all."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -10,21 +10,32 @@ from jax.typing import DTypeLike
 from safetensors.numpy import save_file
 
 from aura_jax.checkpoint.hub import find_checkpoint
-from aura_jax.checkpoint.names import LAYOUTS, Layout, hwio, layout_of, oihw, torch_name, unwrapped
+from aura_jax.checkpoint.infer_config import find_config
+from aura_jax.checkpoint.names import (
+    LAYOUTS,
+    Layout,
+    flax_name,
+    hwio,
+    in_layout,
+    layout_of,
+    oihw,
+    torch_name,
+)
 from aura_jax.checkpoint.tensors import (
     FLOAT_TYPES,
     StoredCheckpoint,
     StoredTensor,
     open_safetensors,
 )
-from aura_jax.checkpoint.validation import blueprint, checked_config, dotted, parameters, raise_all
+from aura_jax.checkpoint.validation import read_exactly, unwrapped
 from aura_jax.config import AuraConfig
-from aura_jax.dtypes import as_dtype, default_compute_dtype
+from aura_jax.dtypes import FLOAT32, as_dtype, default_compute_dtype
 from aura_jax.errors import AuraError
 from aura_jax.files import replacing
 from aura_jax.model.autoencoder import AuraEquiVAE
+from aura_jax.model.parameters import blueprint, filled, parameters, shapes_of
 
-NOT_FINITE = "not finite: {} has NaN or infinite values"
+NOUN = "a usable AuraEquiVAE checkpoint"
 
 
 def load(
@@ -34,21 +45,22 @@ def load(
     dtype: DTypeLike | None = None,
     param_dtype: DTypeLike | None = None,
 ) -> AuraEquiVAE:
-    """Loads a checkpoint in PyTorch's or Flax's layout, told apart by its content.
+    """Load a checkpoint in PyTorch's or Flax's layout, told apart by its content.
 
     Args:
         path_or_repo_id: "small", the checkpoint that comes with the package; a safetensors file of
             any name; or a repository of the Hugging Face hub such as "fal/AuraEquiVAE"
             ("owner/name/file" names one file in it).
-        config: the sizes that the file must have; by default they are read off its tensors.
-        dtype: the type to compute in; by default bfloat16 on GPU and TPU, float32 on CPU.
-        param_dtype: the type to keep parameters in; by default as stored.
+        config: the sizes that the file must have; by default those in its metadata, else those
+            that its tensors' shapes tell.
+        dtype: the dtype to compute in; by default bfloat16 on GPU and TPU, float32 on CPU.
+        param_dtype: the dtype to keep parameters in; by default as stored.
 
     Raises:
-        CheckpointError: if the file cannot be had or read, or its tensors are not exactly those of
-            an AuraEquiVAE; every missing, unexpected, duplicate, misshaped or non-finite one is
-            named.
-        AuraError: if a type is not bfloat16, float16 or float32.
+        CheckpointError: if the file cannot be found or read, or its tensors are not exactly those
+            of an AuraEquiVAE; one error names every duplicate, missing, unexpected, misshaped or
+            non-finite tensor, and every tensor of another dtype.
+        AuraError: if `dtype` or `param_dtype` is not bfloat16, float16 or float32.
     """
     stored = open_safetensors(find_checkpoint(path_or_repo_id))
     return build(stored, config=config, dtype=dtype, param_dtype=param_dtype)
@@ -61,35 +73,23 @@ def build(
     dtype: DTypeLike | None = None,
     param_dtype: DTypeLike | None = None,
 ) -> AuraEquiVAE:
-    """The model of an opened checkpoint; arguments and errors as for `load`."""
-    cast = None if param_dtype is None else as_dtype(param_dtype, name="param_dtype")
+    """Build the model of an opened checkpoint; arguments and errors are those of `load`."""
     compute = default_compute_dtype() if dtype is None else as_dtype(dtype)
-    config, problems = checked_config(stored, config)
-    tensors, allowed = unwrapped(stored), [*FLOAT_TYPES, *([] if cast is None else ["F64"])]
-    problems += _odd_types(tensors, allowed)
-    if problems:
-        raise_all(stored.source, [*problems, *_not_finite(tensors, allowed)])
-    graph, state = blueprint(config, compute, cast or _common_type(tensors))
-    torch = layout_of(tensors) == "torch"
-    broken, filled = [], []
-    for path, _ in nnx.to_flat_state(state):
-        name = torch_name(dotted(path)) if torch else dotted(path)
-        array = tensors[name].read()
-        if cast is not None:
-            with np.errstate(over="ignore"):  # what overflows is infinite, and named below
-                array = array.astype(cast)
-        if not np.isfinite(array).all():
-            broken.append(NOT_FINITE.format(name))
-        filled.append((path, nnx.Param(jnp.asarray(hwio(array) if torch else array))))
-    raise_all(stored.source, sorted(broken))
-    return nnx.merge(graph, nnx.from_flat_state(filled))
+    cast = None if param_dtype is None else as_dtype(param_dtype, name="param_dtype")
+    config, problems = find_config(stored, config)
+    tensors = unwrapped(stored)
+    layout = layout_of(tensors)
+    model = blueprint(config, compute, cast or _stored_type(tensors))
+    expected = in_layout(shapes_of(model), layout)
+    arrays = read_exactly(stored, expected, NOUN, dtype=cast, problems=problems)
+    return filled(model, {n: jnp.asarray(a) for n, a in _in_flax(arrays, layout)})
 
 
 def save(vae: AuraEquiVAE, path: str | Path, *, layout: Layout = "flax") -> None:
-    """Writes a model as safetensors, with its config in the metadata; replaces the file whole.
+    """Write a model as safetensors, with its config in the metadata; the file is replaced whole.
 
     Args:
-        vae: the model; parameters are written in the type they have.
+        vae: the model; parameters are written in the dtype they have.
         path: the file to write.
         layout: "flax" (kernel, scale; HWIO) or "torch" (weight; OIHW; the reference's names).
 
@@ -107,21 +107,15 @@ def save(vae: AuraEquiVAE, path: str | Path, *, layout: Layout = "flax") -> None
         save_file(arrays, temporary, {"config": vae.config.to_json()})
 
 
-def _common_type(tensors: Mapping[str, StoredTensor]) -> np.dtype:
-    """What the layers say they store; each parameter of a file that mixes types keeps its own."""
-    return jnp.result_type(*(FLOAT_TYPES[tensor.dtype] for tensor in tensors.values()))
+def _stored_type(tensors: Mapping[str, StoredTensor]) -> np.dtype:
+    """Return the dtype for the layers to name; parameters of a mixed file keep their own."""
+    types = {FLOAT_TYPES[t.dtype] for t in tensors.values() if t.dtype in FLOAT_TYPES}
+    return jnp.result_type(*types) if types else FLOAT32
 
 
-def _odd_types(tensors: Mapping[str, StoredTensor], allowed: list[str]) -> list[str]:
-    hint = "" if "F64" in allowed else " (float64 is taken with a param_dtype to round it to)"
-    return [
-        f"type: {name} is {tensor.dtype}, expected {', '.join(allowed)}{hint}"
-        for name, tensor in sorted(tensors.items())
-        if tensor.dtype not in allowed
-    ]
-
-
-def _not_finite(tensors: Mapping[str, StoredTensor], allowed: list[str]) -> list[str]:
-    readable = {name: t for name, t in sorted(tensors.items()) if t.dtype in allowed}
-    broken = (name for name, t in readable.items() if not np.isfinite(t.read()).all())
-    return [NOT_FINITE.format(name) for name in broken]
+def _in_flax(
+    arrays: Iterator[tuple[str, np.ndarray]], layout: Layout
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Translate names and axes from a file's layout."""
+    for name, array in arrays:
+        yield (name, array) if layout == "flax" else (flax_name(name, array.ndim), hwio(array))

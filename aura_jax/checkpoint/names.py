@@ -1,6 +1,6 @@
 """Two spellings of the same parameters: PyTorch's (weight, OIHW) and Flax's (kernel, scale, HWIO).
 
-Module names are equal in both, so three rules are all there is:
+Module names are the same in both, so three rules suffice:
 
     Flax                 PyTorch
     ….kernel  HWIO       ….weight  OIHW
@@ -9,57 +9,69 @@ Module names are equal in both, so three rules are all there is:
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
 import numpy as np
 
-from aura_jax.checkpoint.tensors import StoredCheckpoint, StoredTensor
+from aura_jax.arrays import Shape
 
-type Shape = tuple[int, ...]
 Layout = Literal["flax", "torch"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
-WRAPPERS = {"module", "_orig_mod"}  # names that DDP and torch.compile put in between
+WRAPPERS = {"module", "_orig_mod"}  # parts of names that DDP and torch.compile insert
 OIHW_TO_HWIO = (2, 3, 1, 0)
 HWIO_TO_OIHW = (3, 2, 0, 1)
 
 
-def unwrapped(stored: StoredCheckpoint) -> dict[str, StoredTensor]:
-    """The tensors by their names without the prefixes of training wrappers."""
-    return {without_wrappers(name): tensor for name, tensor in stored.tensors.items()}
-
-
 def without_wrappers(name: str) -> str:
-    """The name without `module.` and `_orig_mod.`, wherever they stand."""
+    """Remove `module.` and `_orig_mod.` from a name, wherever they occur in it."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def layout_of(names: Iterable[str]) -> Layout:
-    """The layout that most endings speak of; only Flax has kernels and scales."""
+    """Return the layout that most of the names belong to; only Flax has kernels and scales."""
     endings = Counter(name.rpartition(".")[2] for name in names)
     return "flax" if endings["kernel"] + endings["scale"] > endings["weight"] else "torch"
 
 
+def flax_name(torch_name: str, ndim: int) -> str:
+    """Translate a PyTorch name to Flax's.
+
+    Args:
+        torch_name: the name, which ends in weight or bias.
+        ndim: the tensor's number of axes: a weight of four is a kernel, a weight of one a scale.
+    """
+    stem, _, leaf = torch_name.rpartition(".")
+    return torch_name if leaf == "bias" else f"{stem}.{'kernel' if ndim == 4 else 'scale'}"
+
+
 def torch_name(flax_name: str) -> str:
-    """The PyTorch spelling of a Flax name."""
+    """Translate a Flax name to PyTorch's."""
     stem, _, leaf = flax_name.rpartition(".")
     return f"{stem}.{'bias' if leaf == 'bias' else 'weight'}"
 
 
+def in_layout(flax_shapes: Mapping[str, Shape], layout: Layout) -> dict[str, Shape]:
+    """Translate the names and shapes of a Flax module's parameters to those of a layout."""
+    if layout == "flax":
+        return dict(flax_shapes)
+    return {torch_name(name): torch_shape(shape) for name, shape in flax_shapes.items()}
+
+
 def torch_shape(flax_shape: Shape) -> Shape:
-    """The shape that `oihw` gives an array of this shape."""
+    """Return the shape that `oihw` gives an array of this shape."""
     return tuple(flax_shape[axis] for axis in HWIO_TO_OIHW) if len(flax_shape) == 4 else flax_shape
 
 
 def hwio(array: np.ndarray) -> np.ndarray:
-    """A PyTorch array with Flax's axes: a contiguous HWIO kernel, or a vector as it is."""
+    """Reorder a PyTorch weight OIHW to a contiguous Flax kernel HWIO; return a vector unchanged."""
     return np.ascontiguousarray(array.transpose(OIHW_TO_HWIO)) if array.ndim == 4 else array
 
 
 def oihw(array: np.ndarray) -> np.ndarray:
-    """A Flax array with PyTorch's axes: a contiguous OIHW weight, or a vector as it is.
+    """Reorder a Flax kernel HWIO to a contiguous PyTorch weight OIHW; return a vector unchanged.
 
-    Contiguous because safetensors writes a strided array's memory, not its elements, in order.
+    Contiguous because safetensors writes an array's memory as it lies, whatever its strides.
     """
     return np.ascontiguousarray(array.transpose(HWIO_TO_OIHW)) if array.ndim == 4 else array

@@ -1,4 +1,4 @@
-"""What a checkpoint file holds: named tensors that are read when asked for, and metadata."""
+"""Open a checkpoint file: named tensors that are read on request, and metadata."""
 
 import dataclasses
 import json
@@ -6,23 +6,26 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import ml_dtypes  # registers bfloat16 with numpy, which safetensors asks for
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from aura_jax.dtypes import BFLOAT16, FLOAT16, FLOAT32
 from aura_jax.errors import CheckpointError
 
-FLOAT_TYPES = {  # the format's names of the types that parameters and latents can have
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "F16": np.dtype(np.float16),
-    "F32": np.dtype(np.float32),
-}
+# The file format's names of the dtypes that parameters and latents can have.
+FLOAT_TYPES = {"BF16": BFLOAT16, "F16": FLOAT16, "F32": FLOAT32}
 ZIP_START, PICKLE_START = b"PK\x03\x04", b"\x80"  # torch ≥ 1.6 zips its pickles
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredTensor:
-    """A tensor of a file: its shape, its type as the format names it (BF16), a way to read it."""
+    """A tensor in a file.
+
+    Attributes:
+        shape: its shape.
+        dtype: the file format's name of its dtype, such as BF16.
+        read: reads its values.
+    """
 
     shape: tuple[int, ...]
     dtype: str
@@ -31,26 +34,44 @@ class StoredTensor:
 
 @dataclasses.dataclass(frozen=True)
 class StoredCheckpoint:
-    """The tensors and metadata of a file; `source` names it in messages."""
+    """An opened file.
+
+    Attributes:
+        source: the file's name, for messages.
+        tensors: its tensors by name.
+        metadata: its metadata, such as an autoencoder's config.
+    """
 
     source: str
     tensors: Mapping[str, StoredTensor]
     metadata: Mapping[str, str]
 
 
-def open_safetensors(path: str | Path) -> StoredCheckpoint:
-    """Opens a safetensors file by its content, whatever its name ends in, and reads its header.
+def open_safetensors(
+    path: str | Path, *, converter: str = "convert --allow-pickle"
+) -> StoredCheckpoint:
+    """Open a safetensors file, whatever its name ends in, and read its header.
+
+    Args:
+        path: the file.
+        converter: the module of this repository that converts a pickle of the same content, with
+            its options; the error about a pickle names it.
 
     Raises:
-        CheckpointError: if it cannot be read, is a pickle, or its header is not sound.
+        CheckpointError: if the file cannot be read, is a pickle, or has an invalid header.
     """
-    if Path(path).exists() and not Path(path).is_file():
+    path = Path(path)
+    if path.exists() and not path.is_file():
         raise CheckpointError(f"{path}: is not a regular file; name the checkpoint file itself")
     try:
         handle = safe_open(path, "np")
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: {_reason(Path(path), error)}") from None
-    repeated = sorted(_repeated_names(Path(path)))
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}") from None
+    except SafetensorError as error:
+        if is_pickle(path):
+            raise CheckpointError(_about_pickle(path, converter)) from None
+        raise CheckpointError(f"{path}: is not a valid safetensors file: {error}") from None
+    repeated = sorted(_repeated_names(path))
     if repeated:
         raise CheckpointError(f"{path}: the header names tensors twice: {', '.join(repeated)}")
     tensors = {name: _stored(handle, name, path) for name in handle.keys()}  # noqa: SIM118  no dict
@@ -58,14 +79,14 @@ def open_safetensors(path: str | Path) -> StoredCheckpoint:
 
 
 def is_pickle(path: Path) -> bool:
-    """Whether a file that is no sound safetensors file starts as Python's pickles do."""
+    """Return whether a file that is not valid safetensors starts as Python's pickles do."""
     with path.open("rb") as file:
         start = file.read(9)
-    header = start[8:] == b"{"  # behind its length, which may look like anything
+    header = start[8:] == b"{"  # after the header's length, whose bytes may be any
     return start.startswith(ZIP_START) or (start.startswith(PICKLE_START) and not header)
 
 
-def _stored(handle: safe_open, name: str, path: str | Path) -> StoredTensor:
+def _stored(handle: safe_open, name: str, path: Path) -> StoredTensor:
     view = handle.get_slice(name)
 
     def read() -> np.ndarray:
@@ -77,21 +98,16 @@ def _stored(handle: safe_open, name: str, path: str | Path) -> StoredTensor:
     return StoredTensor(tuple(view.get_shape()), view.get_dtype(), read)
 
 
-def _reason(path: Path, error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    if is_pickle(path):
-        return (
-            "is a pickle, which can run code when opened, so it is not loaded here. "
-            "Convert it once, from a checkout of aura-jax: "
-            f"python -m convert --allow-pickle {path} weights.safetensors "
-            "(it reads the file with torch's weights_only=True)"
-        )
-    return f"is not a sound safetensors file: {error}"
+def _about_pickle(path: Path, converter: str) -> str:
+    return (
+        f"{path}: is a pickle, which can run code when opened, so it is not loaded here. "
+        f"Convert it once, from a checkout of aura-jax: python -m {converter} {path} "
+        "OUT.safetensors (it reads the file with torch's weights_only=True)"
+    )
 
 
 def _repeated_names(path: Path) -> Iterator[str]:
-    """Names that stand twice in the header: JSON readers keep the last one without a word."""
+    """Find names that occur twice in the header, of which JSON readers silently keep the last."""
     with path.open("rb") as file:
         header = file.read(int.from_bytes(file.read(8), "little"))
     pairs: list[tuple[str, object]] = json.loads(header, object_pairs_hook=list)

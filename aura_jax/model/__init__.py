@@ -1,1 +1,1 @@
-"""The autoencoder's modules, named as in the PyTorch reference."""
+"""The autoencoder as Flax modules, named as in the PyTorch reference."""

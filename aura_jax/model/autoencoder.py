@@ -27,7 +27,7 @@ Stage = tuple[str, Callable[[Array], Array]]
 
 
 class Level(nnx.Module):
-    """The residual blocks of one resolution, then the step to the next one, if there is one."""
+    """The residual blocks of one resolution, then the downsampler or upsampler, if there is one."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Level(nnx.Module):
         self.upsample = Upsample(cout, **options) if upsample else None
 
     def stages(self) -> Iterator[Stage]:
-        """The blocks and the resampler with their names."""
+        """Yield the blocks and the resampler with their names."""
         for j, block in enumerate(self.block):
             yield f"block.{j}", block
         if self.downsample is not None:
@@ -55,7 +55,7 @@ class Level(nnx.Module):
 
 
 class Middle(nnx.Module):
-    """The blocks at the latent's resolution, the only ones that see the whole image at once."""
+    """The blocks at the latent's resolution; attention relates all pixels of the image here."""
 
     def __init__(self, channels: int, **options: Unpack[LayerOptions]):
         self.block_1 = ResnetBlock(channels, channels, **options)
@@ -63,37 +63,37 @@ class Middle(nnx.Module):
         self.block_2 = ResnetBlock(channels, channels, **options)
 
     def stages(self) -> Iterator[Stage]:
-        """The three blocks with their names."""
+        """Yield the three blocks with their names."""
         yield from (("block_1", self.block_1), ("attn_1", self.attn_1), ("block_2", self.block_2))
 
 
 class Chain(nnx.Module):
-    """A network that is the composition of its stages, so that each can be looked at."""
+    """A network that is the composition of named stages, so that each can be inspected."""
 
     norm_out: GroupNorm
     conv_out: nnx.Conv
 
     def stages(self) -> Iterator[Stage]:
-        """Every stage in the order it runs, with the reference's name for it."""
+        """Yield every stage in the order it runs, with the reference's name for it."""
         raise NotImplementedError
 
     def head(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w cout"]:
-        """norm_out, swish, conv_out."""
+        """Apply norm_out, swish and conv_out."""
         return self.conv_out(nnx.swish(self.norm_out(x)))
 
     def __call__(
         self, x: Float[Array, "b h w c"], *, remat: bool = False
     ) -> Float[Array, "b h2 w2 c2"]:
-        """All stages, one after the other.
+        """Apply all stages, one after the other.
 
         Args:
             x: the first stage's input.
-            remat: whether the backward pass computes the inside of ResnetBlocks once more, instead
-                of keeping it: less memory, more time, the same numbers.
+            remat: whether the backward pass recomputes the inside of ResnetBlocks instead of
+                keeping it: less memory, more time, the same numbers.
         """
         for _, stage in self.stages():
-            again = remat and isinstance(stage, ResnetBlock)
-            x = jax.checkpoint(stage)(x) if again else stage(x)
+            recompute = remat and isinstance(stage, ResnetBlock)
+            x = jax.checkpoint(stage)(x) if recompute else stage(x)
         return x
 
 
@@ -114,7 +114,7 @@ class Encoder(Chain):
         self.conv_out = conv3x3(widths[-1], config.z_channels, **options)
 
     def stages(self) -> Iterator[Stage]:
-        """conv_in, the levels from fine to coarse, mid, conv_out."""
+        """Yield conv_in, the levels from fine to coarse, mid and conv_out."""
         yield "conv_in", self.conv_in
         for i, level in enumerate(self.down):
             yield from _named(f"down.{i}", level)
@@ -142,7 +142,7 @@ class Decoder(Chain):
         self.conv_out = conv3x3(widths[0], config.out_channels, **options)
 
     def stages(self) -> Iterator[Stage]:
-        """conv_in, mid, the levels from coarse to fine, conv_out."""
+        """Yield conv_in, mid, the levels from coarse to fine and conv_out."""
         yield "conv_in", self.conv_in
         yield from _named("mid", self.mid)
         for i in reversed(range(len(self.up))):
@@ -156,12 +156,12 @@ def _named(prefix: str, part: Level | Middle) -> Iterator[Stage]:
 
 
 class AuraEquiVAE(nnx.Module):
-    """The autoencoder: `encoder` and `decoder` as the reference has them, `encode` and `decode`.
+    """The autoencoder: `encoder` and `decoder` are the reference's networks, unclamped.
 
     Args:
         config: the sizes; the default is the published model.
-        dtype: the type that convolutions and attention compute in, and of the results.
-        param_dtype: the type that parameters are stored in.
+        dtype: the dtype that convolutions and attention compute in, and of the results.
+        param_dtype: the dtype that parameters are stored in.
         rngs: keys for the random initialization.
     """
 
@@ -181,22 +181,23 @@ class AuraEquiVAE(nnx.Module):
         self.decoder = Decoder(config, **options)
 
     def encode(self, images: Array | np.ndarray) -> Float[Array, "b h w z"]:
-        """Images [B, H, W, 3] in [-1, 1] to latents [B, H/8, W/8, 16], clamped to ±8.
+        """Encode images [B, H, W, 3] in [-1, 1] to latents [B, H/8, W/8, 16], clamped to ±8.
 
-        Sides that are not multiples of 8 lose their last pixels, as in the reference.
+        Sides that are not multiples of 8 lose their last pixels, as in the reference: see
+        `aura_jax.encode`.
 
         Raises:
-            ArrayError: if the array is not floating point NHWC with sides of at least 8.
+            ArrayError: if the array is not floating-point NHWC with sides of at least 8.
         """
         config = self.config
         check_array("images", images, config.in_channels, min_side=config.downsampling)
         return clamp_latents(self.encoder(jnp.asarray(images)))
 
     def decode(self, latents: Array | np.ndarray) -> Float[Array, "b h w c"]:
-        """Latents [B, h, w, 16] to images [B, 8h, 8w, 3], nominally in [-1, 1], not clamped.
+        """Decode latents [B, h, w, 16] to images [B, 8h, 8w, 3], about [-1, 1] and not clamped.
 
         Raises:
-            ArrayError: if the array is not floating point NHWC with 16 channels.
+            ArrayError: if the array is not floating-point NHWC with 16 channels.
         """
         check_array("latents", latents, self.config.z_channels)
         return self.decoder(jnp.asarray(latents))

@@ -19,7 +19,7 @@ type Attention = Callable[[Array, Array, Array], Array]
 
 
 class LayerOptions(TypedDict):
-    """What every layer is built with: compute dtype, stored dtype, and keys for the init."""
+    """Arguments that every layer takes: compute dtype, parameter dtype, keys for initialization."""
 
     dtype: DTypeLike
     param_dtype: DTypeLike
@@ -27,25 +27,25 @@ class LayerOptions(TypedDict):
 
 
 def conv3x3(cin: int, cout: int, **options: Unpack[LayerOptions]) -> nnx.Conv:
-    """A 3×3 convolution of stride 1 that keeps the size: one zero pixel on every side."""
+    """Make a 3×3 convolution of stride 1 that keeps the size: one zero pixel on every side."""
     return nnx.Conv(cin, cout, (3, 3), padding=((1, 1), (1, 1)), **options)
 
 
 def conv1x1(cin: int, cout: int, *, use_bias: bool, **options: Unpack[LayerOptions]) -> nnx.Conv:
-    """A 1×1 convolution: a linear map of each pixel's channels."""
+    """Make a 1×1 convolution: a linear map of each pixel's channels."""
     return nnx.Conv(cin, cout, (1, 1), use_bias=use_bias, **options)
 
 
 class GroupNorm(nnx.Module):
     """Normalization over pixels and the channels of each of 32 groups, then scale and bias.
 
-    Takes any float type and gives float32, so that the activation is still exact and the next
-    convolution's cast is the only rounding. The variance is the true one, mean((x - mean)²):
+    Takes any floating-point dtype and returns float32, so that the activation is exact and the
+    next convolution's cast is the only rounding. The variance is mean((x - mean)²), since
     E[x²] - E[x]² loses digits that parity needs.
     """
 
     def __init__(self, channels: int, *, dtype: DTypeLike, param_dtype: DTypeLike, rngs: nnx.Rngs):
-        del dtype  # the statistics need float32 whatever the convolutions compute in
+        del dtype  # statistics need float32 whatever convolutions compute in
         self.scale = nnx.Param(nnx.initializers.ones(rngs.params(), (channels,), param_dtype))
         self.bias = nnx.Param(nnx.initializers.zeros(rngs.params(), (channels,), param_dtype))
 
@@ -60,7 +60,7 @@ class GroupNorm(nnx.Module):
 
 
 def group_mean(x: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
-    """Mean over pixels and over the channels of a group, repeated for each channel.
+    """Average over pixels and over the channels of a group, repeated for each channel.
 
     Pixels are summed per channel first: the large array is never reshaped.
     """
@@ -92,7 +92,7 @@ class AttnBlock(nnx.Module):
         self.norm = GroupNorm(channels, **options)
         self.qkv = conv1x1(channels, 3 * channels, use_bias=False, **options)
         self.proj_out = conv1x1(channels, channels, use_bias=False, **options)
-        self.attention: Attention = attention  # which a runtime may replace by a faster kernel
+        self.attention: Attention = attention  # the runtime may replace it by a faster kernel
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         b, h, w, c = x.shape
@@ -108,10 +108,15 @@ def attention(
     *,
     attend: Attention = jax.nn.dot_product_attention,
 ) -> Float[Array, "b t n d"]:
-    """Exact softmax(q kᵀ / sqrt(d)) v per head, in memory that grows with tokens, not tokens².
+    """Compute softmax(q kᵀ / sqrt(d)) v per head, in memory that grows with tokens, not tokens².
 
-    Queries are independent of each other, so chunks of them give the same numbers. `attend` is the
-    plain form, which computes a chunk.
+    Queries are independent of each other, so computing them in chunks gives the same numbers.
+
+    Args:
+        q: queries.
+        k: keys.
+        v: values.
+        attend: the plain form, which computes a chunk.
     """
     b, tokens, heads, _ = q.shape
     chunk = LOGITS_BYTES // (4 * b * heads * tokens)  # the logits are float32

@@ -1,7 +1,8 @@
-"""Running a model fast: rewrites of its layers, and executables that are compiled once.
+"""Run a model: plain jit-compiled functions, and a codec that replaces layers by faster ones.
 
-- `codec`: `Codec`, which users hold
+- `functional`: `encode` and `decode`
+- `codec`: `Codec`, which holds one model ready to run
 - `program`: a function compiled ahead of time for each shape
-- `rewrite`: which layers are replaced by what, all of them functions of the trained weights
-- `attention`, `norm`, `upsample`, `winograd`: the replacements
+- `rewrite`: which layers of a trained model are replaced by which kernels
+- `kernels`: the replacements
 """

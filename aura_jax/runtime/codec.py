@@ -1,4 +1,4 @@
-"""A model ready to run: its weights arranged for speed, and executables kept for each shape."""
+"""A model ready to run: weights arranged for speed, and one executable for each shape."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -21,26 +21,26 @@ type Images = Float[Array, "b h w c"] | UInt8[Array, "b h w c"]
 
 
 class Codec:
-    """Encodes and decodes with one model, as fast as it goes.
+    """Encode and decode with one model, faster than `aura_jax.encode` and `aura_jax.decode`.
 
-    It holds weights of its own, made once from the model's: in the compute type, upsampling folded
-    into its convolutions, and with "fast" the kernels of Winograd's convolutions, which are four
-    times as large. Changing the model later does not change it. It compiles once for each shape;
-    `warmup` does so ahead of time.
+    A codec makes its own weights from the model's once: in the compute dtype, with upsampling
+    folded into the convolutions, and with "fast" the kernels of Winograd's convolutions, which are
+    four times as large. Later changes of the model do not change it. It compiles once for each
+    shape; `warmup` does so ahead of time.
 
         codec = aura_jax.Codec(aura_jax.load("small"))
         z = codec.encode(images)
-        pictures = codec.decode(z, as_uint8=True)
+        decoded = codec.decode(z, as_uint8=True)
 
     Args:
-        vae: the model, as `aura_jax.load` gives it.
-        dtype: the type to compute in, and of the results; by default the model's.
-        precision: "highest" keeps float32 to the parity of the plain model. "fast" allows float32
-            convolutions whose rounding is larger, up to 2e-5 of the result; it changes nothing in
-            bfloat16.
+        vae: the model, as `aura_jax.load` returns it.
+        dtype: the dtype to compute in, and of the results; by default the model's.
+        precision: "highest" is as accurate as `aura_jax.encode` and `aura_jax.decode`, which use
+            JAX's precision of that name too. "fast" allows float32 convolutions that round more,
+            up to 2e-5 of the result; it changes nothing in bfloat16.
 
     Raises:
-        AuraError: if the type or the precision is unknown.
+        AuraError: if the dtype or the precision is unknown.
     """
 
     def __init__(
@@ -52,28 +52,30 @@ class Codec:
     ):
         self.config = vae.config
         compute = vae.encoder.conv_in.dtype if dtype is None else dtype
-        assert compute is not None, "AuraEquiVAE gives its layers a type"
+        assert compute is not None, "AuraEquiVAE gives its layers a dtype"
         self.dtype = as_dtype(compute)
         model = rewritten(vae, self.dtype, precision)
         floats, levels = np.dtype(np.float32), np.dtype(np.uint8)
         options = compiler_options(self.dtype)
         self._encoder = _program("images", model.encoder, clamp_latents, floats, options)
-        self._decoder = _program("latents", model.decoder, _as_it_is, self.dtype, options)
+        self._decoder = _program("latents", model.decoder, _unchanged, self.dtype, options)
         self._from_levels = Program("images", lambda _, x: to_float(x), [], levels)
         self._to_levels = Program("images", lambda _, x: to_uint8(x), [], self.dtype)
         self._declared: set[tuple[int, int, int]] = set()
         self._guarded = False
 
     def encode(self, images: Array | np.ndarray) -> Float[Array, "b h w z"]:
-        """Images to latents [B, H/8, W/8, 16], clamped to ±8.
+        """Encode images to latents [B, H/8, W/8, 16], clamped to ±8.
+
+        Sides that are not multiples of 8 lose their last pixels: see `aura_jax.encode`.
 
         Args:
-            images: [B, H, W, 3], floats in [-1, 1], or uint8. Values are not looked at, unlike
-                `aura_jax.encode`, since that would wait for them.
+            images: [B, H, W, 3], floats in [-1, 1], or uint8. Their range is not checked, unlike
+                in `aura_jax.encode`, since that would wait for their values.
 
         Raises:
-            ArrayError: if the layout, shape or type is wrong, or the memory too small; or if the
-                shape is not compiled and `warmup` has forbidden others.
+            ArrayError: if the layout, shape or dtype is wrong, or the device has too little
+                memory; or if the shape is not compiled and `warmup` has forbidden others.
         """
         config = self.config
         dtypes = (*FLOATS, np.dtype(np.uint8))
@@ -86,14 +88,14 @@ class Codec:
         return _first(self._run(self._encoder, floats), batch)
 
     def decode(self, latents: Array | np.ndarray, *, as_uint8: bool = False) -> Images:
-        """Latents to images [B, 8h, 8w, 3], nominally in [-1, 1] but not clamped.
+        """Decode latents to images [B, 8h, 8w, 3], nominally in [-1, 1] but not clamped.
 
         Args:
             latents: [B, h, w, 16], floats.
-            as_uint8: whether to give 8-bit levels instead, clamped and rounded on the device.
+            as_uint8: whether to return 8-bit levels, clamped and rounded on the device.
 
         Raises:
-            ArrayError: as `encode`.
+            ArrayError: in the same cases as `encode`.
         """
         check_array("latents", latents, self.config.z_channels)
         batch, latents = len(latents), self._padded(latents, self.config.downsampling)
@@ -103,18 +105,18 @@ class Codec:
     def warmup(
         self, shapes: Iterable[Sequence[int]], *, guard: bool = False, decode: bool = True
     ) -> None:
-        """Compiles for images of these shapes and their latents, and runs each once.
+        """Compile for images of these shapes and their latents, and run each once.
 
-        From then on a batch smaller than one of them, with images of the same size, is padded to it
-        and cut back, so that the last batch of a data set compiles nothing.
+        From then on a smaller batch of images of the same size is padded to one of these shapes and
+        cut back, so that the last batch of a data set compiles nothing.
 
         Args:
-            shapes: of images, (B, H, W) or (B, H, W, 3).
-            guard: whether to refuse all shapes that are not warmed up from now on.
+            shapes: shapes of images, (B, H, W) or (B, H, W, 3).
+            guard: whether to refuse all other shapes from now on.
             decode: whether latents of these images will be decoded too.
 
         Raises:
-            ArrayError: if a shape is none of images, or the memory is too small.
+            ArrayError: if a shape is not that of images, or the device has too little memory.
         """
         self._guarded = False
         for shape in shapes:
@@ -132,9 +134,11 @@ class Codec:
         self._guarded = guard
 
     def _padded(self, x: Array | np.ndarray, scale: int) -> Array | np.ndarray:
-        """The batch filled with zeros to the smallest one that was warmed up and holds it.
+        """Fill a batch with zeros up to the smallest one that was warmed up and holds it.
 
-        `scale` is how many pixels of the image a side of one of x covers.
+        Args:
+            x: images or latents.
+            scale: pixels of the image along one side of a pixel of x.
         """
         fitting = [
             batch
@@ -151,8 +155,8 @@ class Codec:
         if self._guarded and x.shape not in program.shapes:
             known = ", ".join(map(str, program.shapes))
             raise ArrayError(
-                f"{program.name} of shape {x.shape}: would compile, and warmed up are {known}; "
-                "add the shape to warmup, or warm up without the guard"
+                f"{program.name} of shape {x.shape}: would compile, but the guard of warmup allows "
+                f"only {known}; warm up this shape too, or without the guard"
             )
         return program(x)
 
@@ -173,7 +177,7 @@ def _program(
     return Program(name, run, weights, dtype, options)
 
 
-def _as_it_is(images: Array) -> Array:
+def _unchanged(images: Array) -> Array:
     return images
 
 

@@ -13,32 +13,41 @@ from aura_jax.arrays import check_array
 from aura_jax.errors import ArrayError
 from aura_jax.model.autoencoder import AuraEquiVAE
 
-PIXEL_LIMIT = 2.0  # resampling overshoots [-1, 1] a little; 8-bit values in a float array do by far
+# Resampling overshoots [-1, 1] a little; 8-bit levels in a float array overshoot it by far.
+PIXEL_LIMIT = 2.0
 
 
 @jax.jit
 def _encode(vae: AuraEquiVAE, images: Array) -> Array:
-    return vae.encode(images)
+    with jax.default_matmul_precision("highest"):  # of this trace; JAX's own setting stays
+        return vae.encode(images)
 
 
 @jax.jit
 def _decode(vae: AuraEquiVAE, latents: Array) -> Array:
-    return vae.decode(latents)
+    with jax.default_matmul_precision("highest"):
+        return vae.decode(latents)
 
 
 def encode(vae: AuraEquiVAE, images: Array | np.ndarray) -> Float[Array, "b h w z"]:
-    """Encodes a batch of images; compiles once per shape and type.
+    """Encode a batch of images; compiles once per shape and dtype.
+
+    float32 is computed at JAX's precision "highest", so on a GPU it is not rounded to TF32.
+
+    Sides that are not multiples of 8 lose their last pixels, as in the reference: images of
+    61 × 67 become latents of 7 × 8, which decode to 56 × 64. To keep all pixels, pad the images
+    to multiples of 8 first and crop what is decoded; the command `aura-jax encode` does both.
 
     Args:
-        vae: the model, as `aura_jax.load` gives it.
+        vae: the model, as `aura_jax.load` returns it.
         images: [B, H, W, 3], floats in [-1, 1], such as `pixels / 127.5 - 1`.
 
     Returns:
         Latents [B, H/8, W/8, 16], clamped to ±8, in the model's compute dtype.
 
     Raises:
-        ArrayError: if the layout, shape, type or range is wrong. The range is looked at only
-            where values are known, so not inside another jit; the look waits for `images`.
+        ArrayError: if the layout, shape, dtype or range is wrong. The range is checked only where
+            values are known, so not inside another jit; the check waits for `images`.
     """
     config = vae.config
     check_array("images", images, config.in_channels, min_side=config.downsampling)
@@ -48,17 +57,19 @@ def encode(vae: AuraEquiVAE, images: Array | np.ndarray) -> Float[Array, "b h w 
 
 
 def decode(vae: AuraEquiVAE, latents: Array | np.ndarray) -> Float[Array, "b h w c"]:
-    """Decodes a batch of latents; compiles once per shape and type.
+    """Decode a batch of latents; compiles once per shape and dtype.
+
+    float32 is computed at JAX's precision "highest", so on a GPU it is not rounded to TF32.
 
     Args:
-        vae: the model, as `aura_jax.load` gives it.
-        latents: [B, h, w, 16], floats, as `encode` gives them.
+        vae: the model, as `aura_jax.load` returns it.
+        latents: [B, h, w, 16], floats, as `encode` returns them.
 
     Returns:
         Images [B, 8h, 8w, 3] in the model's compute dtype, nominally in [-1, 1] but not clamped.
 
     Raises:
-        ArrayError: if the layout, shape or type is wrong.
+        ArrayError: if the layout, shape or dtype is wrong.
     """
     check_array("latents", latents, vae.config.z_channels)
     return _decode(vae, latents)

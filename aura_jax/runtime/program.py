@@ -9,10 +9,10 @@ import numpy as np
 from jax import ShapeDtypeStruct
 from jax.stages import Compiled
 from jaxtyping import Array
+from rich.filesize import decimal
 
+from aura_jax.arrays import Shape
 from aura_jax.errors import ArrayError
-
-type Shape = tuple[int, ...]
 
 type CompilerOptions = dict[str, str | bool]
 
@@ -21,11 +21,12 @@ class Program:
     """A function of weights and one array, with an executable for each shape of the array.
 
     Args:
-        name: what the array is, for messages.
-        function: to compile; float32 products in it are at the highest precision.
-        weights: its first argument, a flat list, which is dispatched faster than a module.
-        dtype: of the array.
-        options: XLA's, for these executables alone.
+        name: the array's name in messages, such as images.
+        function: the function; its float32 products are computed at the highest precision.
+        weights: the function's first argument, a flat list, which JAX dispatches faster than a
+            module.
+        dtype: the array's dtype.
+        options: options of XLA for these executables alone.
     """
 
     def __init__(
@@ -43,11 +44,11 @@ class Program:
 
     @property
     def shapes(self) -> list[Shape]:
-        """What it is compiled for."""
+        """The shapes that have an executable."""
         return [*self._compiled]
 
     def compile(self, shape: Shape) -> Compiled:
-        """The executable for a shape, compiled on the first call.
+        """Return the executable for a shape, compiled on the first call.
 
         Raises:
             ArrayError: if it needs more memory than the device has.
@@ -61,7 +62,7 @@ class Program:
         return self._compiled[shape]
 
     def __call__(self, x: Array | np.ndarray) -> Array:
-        """Runs it, in the background as JAX does."""
+        """Run the executable for an array's shape; the result is computed in the background."""
         return self.compile(x.shape)(self.weights, jnp.asarray(x, self.dtype))
 
     def _check_memory(self, shape: Shape, compiled: Compiled) -> None:
@@ -73,16 +74,16 @@ class Program:
         )
         if needed > limit:
             raise ArrayError(
-                f"{self.name} of shape {shape}: {needed / 1e6:,.0f} MB of memory are needed, "
-                f"and the device has {limit / 1e6:,.0f} MB; take fewer or smaller ones, or bfloat16"
+                f"{self.name} of shape {shape}: needs {decimal(needed)} of memory, and the device "
+                f"has {decimal(limit)}; use a smaller batch, smaller images or bfloat16"
             )
 
 
 def compiler_options(dtype: np.dtype) -> CompilerOptions | None:
-    """For networks that compute in a type: oneDNN's convolutions for bfloat16 on a CPU.
+    """Choose oneDNN's convolutions for networks that compute in bfloat16 on a CPU.
 
-    XLA's own are float32 within. For float32 they are no faster, and JAX's compilation cache cannot
-    keep their executables.
+    XLA's own compute in float32 inside. In float32 oneDNN's are no faster, and JAX's compilation
+    cache (0.12) cannot store executables that call them.
     """
     if jax.default_backend() == "cpu" and dtype == jnp.bfloat16:
         return {"xla_cpu_experimental_onednn_custom_call": True}
@@ -90,7 +91,7 @@ def compiler_options(dtype: np.dtype) -> CompilerOptions | None:
 
 
 def device_memory() -> int | None:
-    """Bytes that the default device gives to arrays; None if it does not say."""
+    """Return the bytes that the default device has for arrays; None if it does not tell."""
     device = jax.devices()[0]
     if device.platform == "cpu":
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,4 +1,4 @@
-"""A model to run and not to train: the same function of an image, with less work."""
+"""Rewrite a trained model to compute the same function of an image with less work."""
 
 from typing import Any, Literal, get_args
 
@@ -21,16 +21,16 @@ WINOGRAD_CHANNELS = 256  # with fewer, the transforms cost what the products sav
 
 
 def rewritten(vae: AuraEquiVAE, dtype: np.dtype, precision: Precision) -> AuraEquiVAE:
-    """A copy of a model, with layers replaced by what gives the same faster.
+    """Copy a model and replace layers by faster ones that compute the same function.
 
     Args:
-        vae: the model, which stays as it is.
-        dtype: the type to compute in and to keep the kernels in.
-        precision: "highest" replaces by exact algebra, which changes the order of sums;
-            "fast" also by Winograd's convolutions in float32.
+        vae: the model, which is not changed.
+        dtype: the dtype to compute in and to keep the kernels in.
+        precision: "highest" replaces layers by exact algebra, which changes the order of sums;
+            "fast" also uses Winograd's convolutions in float32.
 
     Raises:
-        AuraError: if there is no such precision.
+        AuraError: if the precision is unknown.
     """
     if precision not in PRECISIONS:
         raise AuraError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
@@ -39,7 +39,7 @@ def rewritten(vae: AuraEquiVAE, dtype: np.dtype, precision: Precision) -> AuraEq
 
 
 def _rewrite(module: nnx.Module, dtype: np.dtype, precision: Precision) -> Any:
-    """What takes a module's place: its replacement, or itself with its parts replaced."""
+    """Return a module's replacement, or the module itself with its parts replaced."""
     replaced = _replacement(module, dtype, precision)
     if replaced is not None:
         return replaced
@@ -73,7 +73,7 @@ def _replacement(module: nnx.Module, dtype: np.dtype, precision: Precision) -> n
 
 
 def _is_wide(conv: nnx.Conv) -> bool:
-    """Whether a convolution is 3×3 of stride 1 with so many channels that Winograd's is faster."""
+    """Return whether a convolution is 3×3, of stride 1, and wide enough for Winograd's to win."""
     channels = min(conv.in_features, conv.out_features)
     plain = conv.kernel_size == (3, 3) and conv.strides in (1, (1, 1))
     return plain and channels >= WINOGRAD_CHANNELS

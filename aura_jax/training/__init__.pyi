@@ -14,8 +14,8 @@ from .networks.discriminator import PatchDiscriminator as PatchDiscriminator
 from .networks.discriminator import discriminator_loss as discriminator_loss
 from .networks.discriminator import generator_loss as generator_loss
 from .networks.lpips import LPIPS as LPIPS
-from .networks.lpips import VGG16 as VGG16
 from .networks.lpips import Perceptual as Perceptual
 from .networks.lpips import load_perceptual as load_perceptual
+from .networks.vgg import VGG16 as VGG16
 from .step import Trainer as Trainer
 from .step import TrainState as TrainState

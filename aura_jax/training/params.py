@@ -6,7 +6,7 @@ from typing import Any
 from flax import nnx
 from jaxtyping import Array
 
-from aura_jax.checkpoint.validation import dotted
+from aura_jax.model.parameters import dotted
 
 type Weights = dict[str, Array]
 

@@ -1,7 +1,7 @@
-"""Processes that each run one variant of the model, and the way to speak to them.
+"""Processes that each run one variant of the model, and the protocol to control them.
 
-- `process`: a worker as the benchmark holds it
-- `server`: what both workers do alike
-- `torch_worker`: PyTorch; the only module that imports it, and the judge of accuracy
-- `jax_worker`: `aura_jax.Codec`, with the cost of its calls in `dispatch`
+- `process`: the benchmark's handle of a worker
+- `server`: the loop and the clocks that both workers share
+- `torch_worker`: runs PyTorch, which only this module imports, and computes errors
+- `jax_worker`: runs `aura_jax.Codec`; `dispatch` measures the cost of its calls
 """

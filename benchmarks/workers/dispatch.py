@@ -1,26 +1,28 @@
-"""What a call costs beyond the executable's own time: Python, checks, and handing over buffers."""
+"""Measure the cost of a call beyond its executable's time: Python, checks, passing buffers."""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
-from aura_jax import AuraConfig, AuraEquiVAE, Codec
+from aura_jax import AuraConfig, Codec
+from aura_jax.dtypes import FLOAT32
+from aura_jax.model.parameters import blueprint, filled, shapes_of
 from benchmarks.flops import PARTS, Part
 from benchmarks.workers.server import seconds_of
 
-NARROW, LATENT_SIDE = 32, 2  # next to nothing to compute
+NARROW, LATENT_SIDE = 32, 2  # so small that computing takes hardly any time
 CALLS = 300
 
 
 def dispatch_seconds(config: AuraConfig, dtype: str) -> dict[Part, float]:
-    """The fastest call less the fastest run of its executable, of a narrow model.
+    """Subtract the fastest run of an executable from the fastest call, for a narrow model.
 
-    It has as many weights as the config's model, for each of which a call costs a little.
+    The model has as many weights as the config's, since each of them adds to the cost of a call.
     """
     narrow = dataclasses.replace(config, ch=NARROW)
-    codec = Codec(AuraEquiVAE(narrow, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0)))
+    model = blueprint(narrow, jnp.dtype(dtype), FLOAT32)
+    codec = Codec(filled(model, {name: jnp.zeros(s) for name, s in shapes_of(model).items()}))
     side = LATENT_SIDE * config.downsampling
     images = jnp.zeros((1, side, side, config.in_channels), jnp.float32)
     inputs = {"encode": images, "decode": codec.encode(images)}

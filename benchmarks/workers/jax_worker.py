@@ -1,4 +1,4 @@
-"""Runs `aura_jax.Codec`."""
+"""The worker that runs `aura_jax.Codec`."""
 
 import platform
 import time
@@ -26,7 +26,7 @@ class JaxWorker:
     """One codec and its inputs."""
 
     def describe(self) -> dict[str, Any]:
-        """The device, and the version of everything."""
+        """Return the device and the versions of all packages."""
         device = jax.devices()[0]
         versions = {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}}
         return {
@@ -39,7 +39,7 @@ class JaxWorker:
         }
 
     def prepare(self, mode: Precision, folder: str, dtype: str) -> float:
-        """Loads the weights and inputs; seconds to build the codec and to compile it."""
+        """Load weights and inputs; return the seconds to build and compile the codec."""
         vae = aura_jax.load(Path(folder) / "weights.safetensors", dtype=dtype)
         images, latents = (np.load(Path(folder) / f"{part}.npy") for part in PARTS)
         start = time.perf_counter()
@@ -50,20 +50,20 @@ class JaxWorker:
         return seconds
 
     def run(self, part: Part) -> list[float]:
-        """Seconds of each of a repeat's calls."""
+        """Return the seconds of each call of a repeat."""
         return repeat(lambda: self._output(part))
 
     def save(self, part: Part, path: str) -> None:
-        """Writes the first result of the batch."""
+        """Write the first result of the batch to a file."""
         np.save(path, np.asarray(self._output(part)[:1], np.float32))
 
     def peak(self) -> int:
-        """Bytes of memory that were held at most."""
+        """Return the peak memory in bytes."""
         stats = jax.devices()[0].memory_stats()
         return stats["peak_bytes_in_use"] if stats else resident_peak()
 
     def ceiling(self, dtype: str) -> float:
-        """Tera-operations a second of large matrix products."""
+        """Return the tera-operations a second of large matrix products."""
         side, count = (2048, 1) if jax.default_backend() == "cpu" else (8192, 10)
         x = jax.random.normal(jax.random.key(0), (side, side), dtype)
         product = jax.jit(lambda x: jnp.matmul(x, x, precision="highest"))
@@ -75,7 +75,7 @@ class JaxWorker:
         return teraflops(products, count, side)
 
     def dispatch(self, config: str, dtype: str) -> dict[Part, float]:
-        """Seconds that a call takes beyond its executable's own."""
+        """Return the seconds that a call takes beyond its executable's own."""
         return dispatch_seconds(AuraConfig.from_json(config), dtype)
 
     def _output(self, part: Part) -> Array:
@@ -83,7 +83,7 @@ class JaxWorker:
 
 
 def _cpu() -> str:
-    """The processor's model."""
+    """Return the processor's model."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()

@@ -1,4 +1,4 @@
-"""A worker as the benchmark holds it."""
+"""Start a worker process, send it requests, and end it."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from aura_jax.errors import AuraError
 
 ROOT = Path(__file__).parent.parent.parent
 ENVIRONMENT = {
-    # Several workers share a GPU, so none may take it all.
+    # Several workers share a GPU, so none may allocate all of its memory.
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     # Compiling is timed.
     "JAX_ENABLE_COMPILATION_CACHE": "false",
@@ -23,11 +23,11 @@ PATIENCE = 30  # seconds for a process to end by itself
 
 
 class Worker:
-    """A process spoken to in lines of JSON: one request, one reply.
+    """A process that answers requests, one line of JSON each, with one line.
 
     Args:
         module: the name of a module in this package.
-        variables: of its environment, beside this process's own.
+        variables: environment variables, in addition to those of this process.
     """
 
     def __init__(self, module: str, **variables: str):
@@ -42,14 +42,14 @@ class Worker:
         )
 
     def ask(self, method: str, **arguments: Any) -> Any:
-        """Calls a method of the worker and waits for what it returns.
+        """Call a method of the worker and wait for its result.
 
         Raises:
             AuraError: if the method raises, or the process has ended.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        with suppress(BrokenPipeError):  # the missing reply tells the same
+        with suppress(BrokenPipeError):  # the missing reply is reported below
             print(json.dumps([method, arguments]), file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
         if not line:
@@ -60,7 +60,7 @@ class Worker:
         return result
 
     def close(self) -> None:
-        """Ends the process, which gives back its memory."""
+        """End the process, which frees its memory."""
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
             with suppress(BrokenPipeError):

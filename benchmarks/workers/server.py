@@ -1,4 +1,4 @@
-"""What both workers do alike: answer requests, take times, know their size."""
+"""The parts that both workers share: a loop that answers requests, clocks, memory."""
 
 import json
 import os
@@ -8,13 +8,13 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-REPEAT_SECONDS = 0.2  # a call alone, after others have run, finds cold caches and slow clocks
+REPEAT_SECONDS = 0.2  # a single call after another variant's finds cold caches and slow clocks
 
 
 def serve(worker: object) -> None:
-    """Calls a method for each line on stdin, until its end; replies are [error, result]."""
+    """Call a method for each line on stdin, until its end; replies are [error, result]."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no reply
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries may print too
     for line in sys.stdin:
         method, arguments = json.loads(line)
         try:
@@ -26,14 +26,14 @@ def serve(worker: object) -> None:
 
 
 def seconds_of(call: Callable[[], object]) -> float:
-    """Wall-clock seconds of a call."""
+    """Measure the wall-clock seconds of a call."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
 def repeat(call: Callable[[], object]) -> list[float]:
-    """Seconds of each of as many calls as fill a repeat, one at least."""
+    """Call until a repeat's time is full, at least once; return the seconds of each call."""
     seconds = [seconds_of(call)]
     while sum(seconds) < REPEAT_SECONDS:
         seconds.append(seconds_of(call))
@@ -41,13 +41,13 @@ def repeat(call: Callable[[], object]) -> list[float]:
 
 
 def teraflops(products: Callable[[], object], count: int, side: int) -> float:
-    """Tera-operations a second of a call that multiplies side × side matrices `count` times."""
+    """Return the tera-operations a second of `count` products of side × side matrices."""
     fastest = min(seconds_of(products) for _ in range(5))
     return count * 2 * side**3 / fastest / 1e12
 
 
 def resident_peak() -> int:
-    """Bytes of memory that this process has held at most, as Linux counts them."""
+    """Return the peak resident memory of this process in bytes, as Linux counts it."""
     status = Path("/proc/self/status").read_text().splitlines()
     (line,) = (line for line in status if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""Runs the PyTorch twin, and judges what everybody computes by a run of it in float64."""
+"""The worker that runs the PyTorch twin, and measures all errors against a float64 run of it."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,19 +15,19 @@ from aura_jax import AuraConfig
 from benchmarks.flops import PARTS, Part
 from benchmarks.variants import Mode
 from benchmarks.workers.server import repeat, resident_peak, seconds_of, serve, teraflops
-from convert.parity import relative_error
+from convert.stages import relative_error
 from convert.torch_reference import TorchAuraEquiVAE
 
 WARM_CALLS = {"max-autotune": 2}  # the second call records a CUDA graph
 SDPA = "scaled_dot_product_attention"
-QUERIES = 1024  # attention in float64 has no kernel that keeps tokens × tokens out of memory
+QUERIES = 1024  # at a time: attention in float64 has only kernels that store tokens × tokens
 
 
 class TorchWorker:
     """One model and its inputs, in inference mode and channels_last."""
 
     def describe(self) -> dict[str, Any]:
-        """The versions and settings of PyTorch."""
+        """Return the versions and settings of PyTorch."""
         return {
             "torch": torch.__version__,
             "cuda": torch.version.cuda,
@@ -36,7 +36,7 @@ class TorchWorker:
         }
 
     def prepare(self, mode: Mode, folder: str, dtype: str, config: str, platform: str) -> float:
-        """Loads the weights and inputs; seconds of the first calls, which compile."""
+        """Load weights and inputs; return the seconds of the first calls, which compile."""
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = False  # float32 is held to float32's accuracy
         self._folder, self._config = Path(folder), AuraConfig.from_json(config)
@@ -50,20 +50,20 @@ class TorchWorker:
         return seconds
 
     def run(self, part: Part) -> list[float]:
-        """Seconds of each of a repeat's calls."""
+        """Return the seconds of each call of a repeat."""
         return repeat(lambda: self._output(part))
 
     def save(self, part: Part, path: str) -> None:
-        """Writes the first result of the batch, NHWC."""
+        """Write the first result of the batch to a file, NHWC."""
         np.save(path, _nhwc(self._output(part)[:1].float()))
 
     def peak(self) -> int:
-        """Bytes of memory that were held at most."""
+        """Return the peak memory in bytes."""
         on_gpu = self._device.type == "cuda"
         return torch.cuda.max_memory_allocated() if on_gpu else resident_peak()
 
     def ceiling(self, dtype: str) -> float:
-        """Tera-operations a second of large matrix products."""
+        """Return the tera-operations a second of large matrix products."""
         side, count = (2048, 1) if self._device.type == "cpu" else (8192, 10)
         x = torch.randn(side, side, device=self._device, dtype=getattr(torch, dtype))
 
@@ -78,13 +78,13 @@ class TorchWorker:
     def errors(
         self, dtype: str, outputs: Mapping[Part, Mapping[str, str]]
     ) -> dict[Part, dict[str, float]]:
-        """Relative L2 errors of saved results against a run in another type.
+        """Compute relative L2 errors of saved results against a run in another dtype.
 
-        Frees the model that was measured.
+        The model that was measured is freed.
 
         Args:
-            dtype: the type of that run.
-            outputs: files by the name of who made them, for each part.
+            dtype: the dtype of that run.
+            outputs: files of results by the mode that computed them, for each part.
         """
         self._calls, self._inputs = {}, {}
         model = self._model(getattr(torch, dtype))
@@ -105,7 +105,7 @@ class TorchWorker:
         return model.to(dtype).to(memory_format=torch.channels_last).eval()
 
     def _input(self, part: Part) -> Tensor:
-        """NCHW as seen from outside; in memory it is channels_last."""
+        """Load an input as NCHW; in memory it is channels_last."""
         return (
             torch.from_numpy(np.load(self._folder / f"{part}.npy")).to(self._device).movedim(3, 1)
         )
@@ -122,7 +122,7 @@ class TorchWorker:
 
 
 def _attention_by_queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention, for a part of the queries at a time."""
+    """Compute attention for a part of the queries at a time."""
     parts = (torch.softmax(p @ k.mT / k.shape[-1] ** 0.5, -1) @ v for p in q.split(QUERIES, -2))
     return torch.cat([*parts], -2)
 

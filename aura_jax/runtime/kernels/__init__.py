@@ -1,1 +1,1 @@
-"""Faster layers that compute the same."""
+"""Faster replacements of the model's layers, which compute the same function."""

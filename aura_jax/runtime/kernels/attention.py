@@ -9,13 +9,13 @@ from jaxtyping import Array, Float
 
 from aura_jax.model.layers import Attention, attention
 
-AMPERE = 8.0  # the compute capability that cuDNN's attention asks for
+AMPERE = 8.0  # the compute capability that cuDNN's attention needs
 
 
 def fastest_attention(dtype: np.dtype) -> Attention:
-    """The fastest exact attention in a type on the default device.
+    """Choose the fastest exact attention in a dtype on the default device.
 
-    cuDNN's takes half precision on CUDA alone, from Ampere on: JAX raises elsewhere instead of
+    cuDNN's supports half precision on CUDA from Ampere on; elsewhere JAX raises an error instead of
     falling back.
     """
     flash = dtype.itemsize == 2 and _has_flash_attention(jax.devices()[0])
@@ -30,21 +30,21 @@ def _has_flash_attention(device: Any) -> bool:
 def flash_attention(
     q: Float[Array, "b t n d"], k: Float[Array, "b t n d"], v: Float[Array, "b t n d"]
 ) -> Float[Array, "b t n d"]:
-    """What `layers.attention` computes, without logits in memory: the kernel of cuDNN."""
+    """Compute `layers.attention` with cuDNN's kernel, which keeps no logits in memory."""
     return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
 
 
 def deferred_attention(
     q: Float[Array, "b t n d"], k: Float[Array, "b t n d"], v: Float[Array, "b t n d"]
 ) -> Float[Array, "b t n d"]:
-    """What `layers.attention` computes, divided by the softmax's sum after the product with v."""
+    """Compute `layers.attention`, with the softmax's division after the product with v."""
     return attention(q, k, v, attend=_attend)
 
 
 def _attend(
     q: Float[Array, "b t n d"], k: Float[Array, "b s n d"], v: Float[Array, "b s n d"]
 ) -> Float[Array, "b t n d"]:
-    """Divides [t, d] numbers instead of [t, s], and leaves the larger ones to one fused loop."""
+    """Divide [t, d] numbers instead of [t, s], so that XLA fuses all loops over the larger ones."""
     scale = np.asarray(1 / np.sqrt(q.shape[-1]), q.dtype)
     queries, keys, values = (jnp.moveaxis(x, 2, 1) for x in (q * scale, k, v))
     logits = jnp.einsum("bntd,bnsd->bnts", queries, keys, preferred_element_type=jnp.float32)

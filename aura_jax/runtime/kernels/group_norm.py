@@ -1,4 +1,4 @@
-"""GroupNorm whose passes over the image stay apart."""
+"""GroupNorm in three separate passes over the image."""
 
 import jax
 import jax.numpy as jnp
@@ -9,18 +9,18 @@ from aura_jax.model.layers import NORM_EPSILON, GroupNorm, group_mean
 
 
 class FusedGroupNorm(nnx.Module):
-    """What `GroupNorm` does, in three readings of its input and no float32 copy of it.
+    """`GroupNorm` in three passes over its input, without a float32 copy of it.
 
-    XLA takes the conversions of bfloat16 in the three for one and keeps its result, which costs
-    more than all the rest; behind barriers each is fused with the sums that it is for. The last one
-    fuses with the activation that follows.
+    XLA (of jax 0.12) merges the three conversions from bfloat16 into one and writes its result to
+    memory, which costs more than the rest of the layer. Behind barriers each conversion is fused
+    with the sums that use it, and the last one with the activation that follows.
     """
 
     def __init__(self, norm: GroupNorm):
         self.scale, self.bias = norm.scale, norm.bias
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float32[Array, "b h w c"]:
-        """The normalized image in float32."""
+        """Normalize an image; the result is float32."""
         scale, bias = (
             p[...].astype(jnp.float32)[None, None, None] for p in (self.scale, self.bias)
         )

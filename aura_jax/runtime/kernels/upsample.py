@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 from aura_jax.model.layers import Upsample
 from aura_jax.runtime.kernels.winograd import interleaved
 
-# Of a doubled image, a kernel's taps [w0, w1, w2] see pixels i-1, i, i around an even place, and
-# i, i, i+1 around an odd one. So they act as two taps on the image as it was:
+# At an even position of the doubled image a kernel's taps [w0, w1, w2] see pixels i-1, i, i of the
+# small image, at an odd one i, i, i+1. So they act as two taps on the small image:
 TAPS = np.array(
     [
         [[1, 0, 0], [0, 1, 1]],  # even: w0 on i-1, w1 + w2 on i
@@ -22,13 +22,13 @@ TAPS = np.array(
 
 
 class FoldedUpsample(nnx.Module):
-    """What `Upsample` does: one 2×2 convolution of the small image gives the four pixels of each.
+    """`Upsample` as one 2×2 convolution of the small image, which computes four pixels of each.
 
-    Exact algebra, zero padding included; taps are summed in float32 and rounded once.
+    The algebra is exact, zero padding included; taps are summed in float32 and rounded once.
 
     Args:
-        upsample: the layer as it is trained.
-        dtype: the type to compute in, and to keep the folded kernel in.
+        upsample: the trained layer.
+        dtype: the dtype to compute in, and to keep the folded kernel in.
     """
 
     def __init__(self, upsample: Upsample, dtype: DTypeLike):
@@ -38,7 +38,7 @@ class FoldedUpsample(nnx.Module):
         self.bias = upsample.conv.bias
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
-        """Nearest neighbor, then the 3×3 convolution."""
+        """Double the image by nearest neighbor and apply the 3×3 convolution."""
         b, h, w, c = x.shape
         kernel, layout = self.kernel[...], ("NHWC", "HWIO", "NHWC")
         # The 2×2 window (i, j) of the padded image starts at pixel (i-1, j-1) of the image.

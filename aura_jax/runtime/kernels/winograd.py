@@ -2,10 +2,10 @@
 
     y = Aᵀ [ (G k Gᵀ) ⊙ (Bᵀ x B) ] A
 
-for a window x of 6 × 6 pixels and the 4 × 4 results y in its middle (Lavin & Gray 2016,
-https://arxiv.org/abs/1509.09308, whose matrices these are). The product ⊙ is, for each of the 36
-places, a matrix product over channels. Sums of larger numbers cost a digit: see
-`tolerances.FP32_FAST`.
+for a window x of 6 × 6 pixels and the 4 × 4 results y in its middle, with the matrices of Lavin &
+Gray 2016, https://arxiv.org/abs/1509.09308. The product ⊙ is a matrix product over channels for
+each of the 36 places in a window. Its terms are larger than the results, which costs a digit:
+errors are up to 8e-6 instead of 1.4e-6.
 """
 
 import operator
@@ -51,15 +51,16 @@ TILE_TRANSFORM = np.array(  # Aᵀ
     np.float64,
 )
 
-# Without barriers XLA's CPU compiler repeats the sums of one axis within those of the other.
+# Without barriers XLA's CPU compiler (of jax 0.12) repeats the sums over one axis within those
+# over the other.
 _computed = jax.lax.optimization_barrier
 
 
 class WinogradConv(nnx.Module):
-    """What `conv3x3` does, in float32, with kernels transformed once: 4 times their memory.
+    """`conv3x3` in float32, with kernels that are transformed once and take 4 times the memory.
 
     Args:
-        conv: the convolution, of 3 × 3, stride 1 and one pixel of zeros around the image.
+        conv: a 3 × 3 convolution of stride 1 with one pixel of zeros around the image.
     """
 
     def __init__(self, conv: nnx.Conv):
@@ -67,12 +68,12 @@ class WinogradConv(nnx.Module):
         kernel = conv.kernel[...].astype(jnp.float32)
         with jax.default_matmul_precision("highest"):
             transformed = jnp.einsum("ia,jb,abco->ijco", g, g, kernel)
-        # Apart, since a slice of one array would be copied before each product.
+        # Separate arrays, since a slice of one array would be copied before each product.
         self.kernels = nnx.List([nnx.Param(k) for k in transformed.reshape(-1, *kernel.shape[2:])])
         self.bias = conv.bias
 
     def __call__(self, x: Float[Array, "b h w cin"]) -> Float[Array, "b h w cout"]:
-        """The convolution; sides need not be multiples of 4."""
+        """Convolve an image; its sides may be any, not only multiples of 4."""
         b, h, w, c = x.shape
         rows, columns = -(-h // TILE), -(-w // TILE)
         windows = _windows(x, rows, columns)
@@ -87,7 +88,7 @@ class WinogradConv(nnx.Module):
 def _windows(
     x: Float[Array, "b h w c"], rows: int, columns: int
 ) -> Sequence[Float[Array, "b th tw c"]]:
-    """Bᵀ x B of every window: one array for each of its 36 places."""
+    """Compute Bᵀ x B of every window: one array for each of its 36 places."""
     _, h, w, _ = x.shape
     bottom, right = TILE * rows - h + 1, TILE * columns - w + 1
     padded = jnp.pad(x, ((0, 0), (1, bottom), (1, right), (0, 0)))
@@ -102,13 +103,13 @@ def _windows(
 
 
 def _every_fourth(x: Array, count: int, axis: int) -> list[Array]:
-    """The rows or columns that are first in their window, those that are second, and so on."""
+    """Slice the rows or columns that come first in their window, those that come second, …."""
     last = TILE * (count - 1) + 1
     return [jax.lax.slice_in_dim(x, i, i + last, TILE, axis) for i in range(WINDOW)]
 
 
 def _tiles(products: Sequence[Float[Array, "b th tw c"]]) -> Float[Array, "b 4*th 4*tw c"]:
-    """Aᵀ m A of every tile, put back into one image."""
+    """Compute Aᵀ m A of every tile and join the tiles to one image."""
     columns = _computed(
         [_combined(TILE_TRANSFORM, products[j::WINDOW]) for j in range(WINDOW)]
     )  # [place across][line of the tile]
@@ -117,14 +118,14 @@ def _tiles(products: Sequence[Float[Array, "b th tw c"]]) -> Float[Array, "b 4*t
 
 
 def interleaved(parts: Sequence[Sequence[Float[Array, "b h w c"]]]) -> Float[Array, "b h2 w2 c"]:
-    """One image of its pixels (i, j), (i, j + n), (i + n, j), …, which parts[i][j] holds."""
+    """Join parts to one image: parts[i][j] holds its pixels (i, j), (i, j + n), (i + n, j), …."""
     b, h, w, c = parts[0][0].shape
     lines = [jnp.stack(line, axis=3).reshape(b, h, w * len(line), c) for line in parts]
     return jnp.stack(lines, axis=2).reshape(b, h * len(lines), -1, c)
 
 
 def _combined(matrix: Float[np.ndarray, "i j"], terms: Sequence[Array]) -> list[Array]:
-    """The product of a matrix and a vector of arrays; zeros cost nothing."""
+    """Multiply a matrix and a vector of arrays; zeros of the matrix cost nothing."""
     return [
         reduce(operator.add, [float(a) * term for a, term in zip(row, terms, strict=True) if a])
         for row in matrix

@@ -1,1 +1,1 @@
-"""Networks that losses are made of: VGG16 with LPIPS, and a discriminator."""
+"""Networks that losses are made of: VGG16, LPIPS on it, and a patch discriminator."""

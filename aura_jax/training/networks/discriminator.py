@@ -1,4 +1,4 @@
-"""The critic of a GAN loss: VGG16's features and one linear map, patch by patch."""
+"""A patch discriminator on VGG16's features, and its two GAN losses."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 from optax.losses import sigmoid_binary_cross_entropy
 
-from aura_jax.training.networks.lpips import STAGES, VGG16
+from aura_jax.training.networks.vgg import STAGES, VGG16
 
 DEPTH = 3  # stages of VGG16, up to relu3_3: a patch is 4 pixels a side and sees 40
 GENERATOR_MARGIN = 0.1
@@ -27,11 +27,11 @@ class PatchDiscriminator(nnx.Module):
             (1, 1),
             use_bias=False,
             kernel_init=nnx.initializers.zeros,
-            rngs=nnx.Rngs(0),  # asked for by the layer, and not used by zeros
+            rngs=nnx.Rngs(0),  # required by the layer, unused by zeros
         )
 
     def __call__(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b h//4 w//4"]:
-        """The logits of images in [-1, 1].
+        """Compute the logits of images in [-1, 1].
 
         Raises:
             ArrayError: if a side has less than 4 pixels.
@@ -42,9 +42,9 @@ class PatchDiscriminator(nnx.Module):
 def discriminator_loss(
     real_logits: Float[Array, "b h w"], fake_logits: Float[Array, "b h w"]
 ) -> Float[Array, ""]:
-    """Binary cross-entropy of real patches against 1 and decoded ones against 0.
+    """Compute the binary cross-entropy of real patches against 1 and decoded ones against 0.
 
-    Mean softplus(-D(x)) + mean softplus(D(x̂)), so 2·log 2 for a discriminator that cannot tell.
+    It is mean softplus(-D(x)) + mean softplus(D(x̂)): 2·log 2 where D cannot tell them apart.
     """
     real = sigmoid_binary_cross_entropy(real_logits, jnp.ones_like(real_logits))
     fake = sigmoid_binary_cross_entropy(fake_logits, jnp.zeros_like(fake_logits))
@@ -54,8 +54,8 @@ def discriminator_loss(
 def generator_loss(
     real_logits: Float[Array, "b h w"], fake_logits: Float[Array, "b h w"]
 ) -> Float[Array, ""]:
-    """The mean of relu(D(x) - D(x̂) - 0.1): a decoded patch may look less real by 0.1.
+    """Compute the mean of relu(D(x) - D(x̂) - 0.1): a decoded patch may look less real by 0.1.
 
-    No gradient goes into the logits of the target, D(x).
+    No gradient flows into the logits of the target, D(x).
     """
     return nnx.relu(jax.lax.stop_gradient(real_logits) - fake_logits - GENERATOR_MARGIN).mean()

@@ -1,0 +1,101 @@
+"""Find the sizes of a checkpoint's model: its metadata, else the shapes of a few tensors."""
+
+from collections.abc import Iterator
+
+from aura_jax.checkpoint.tensors import StoredCheckpoint
+from aura_jax.checkpoint.validation import Shapes, unwrapped
+from aura_jax.config import AuraConfig
+from aura_jax.errors import CheckpointError, ConfigError
+
+
+def find_config(
+    stored: StoredCheckpoint, given: AuraConfig | None = None
+) -> tuple[AuraConfig, list[str]]:
+    """Return the config that a file is to be checked against, and whatever contradicts it.
+
+    Args:
+        stored: the checkpoint, in either layout.
+        given: the config it must have; by default that of its metadata, else of its shapes.
+
+    Returns:
+        The config, and a line for each of metadata and shapes that says otherwise.
+
+    Raises:
+        CheckpointError: if neither says what the sizes are.
+    """
+    problems, reason = [], "neither metadata nor tensors tell them"
+    declared = inferred = None
+    try:
+        written = stored.metadata.get("config")
+        declared = None if written is None else AuraConfig.from_json(written)
+    except ConfigError as error:
+        problems.append(f"config: the file's metadata is {error}")
+    try:
+        inferred = config_from_shapes({n: t.shape for n, t in unwrapped(stored).items()})
+    except ConfigError as error:
+        reason = f"those of its tensors fit no model: {error}"
+    config = given or declared or inferred
+    if config is None:
+        line = f"config: the sizes of the model are unknown ({reason}); give config="
+        raise CheckpointError("\n  ".join((f"{stored.source}:", *problems, line)))
+    for source, other in (("the file's metadata says", declared), ("its shapes say", inferred)):
+        if other not in (None, config):
+            problems.append(f"config: expected {config}, {source} {other}")
+    return config, problems
+
+
+def config_from_shapes(shapes: Shapes) -> AuraConfig | None:
+    """Read the sizes of a model off the shapes of its tensors, in either layout.
+
+    Each size is read from the first tensor that has it of two, so that the other one can be
+    missing.
+
+    Returns:
+        The config; None if the tensors that tell its sizes are missing.
+
+    Raises:
+        ConfigError: if no model has such sizes.
+    """
+    first = "encoder.down.0.block"
+    ch = _length(shapes, "encoder.conv_in.bias", f"{first}.0.norm1.bias")
+    widths = [*_widths(shapes, "encoder.down.{}.block.0")]
+    if not ch or not widths:
+        return None
+    sizes = {
+        "z_channels": _channels(shapes, "encoder.conv_out", 1),
+        "in_channels": _channels(shapes, "encoder.conv_in", 0),
+        "out_channels": _channels(shapes, "decoder.conv_out", 1),
+    }
+    return AuraConfig(
+        ch=ch,
+        ch_mult=tuple(width // ch for width in widths),
+        num_res_blocks=len([*_widths(shapes, first + ".{}")]),
+        **{name: size for name, size in sizes.items() if size},
+    )
+
+
+def _length(shapes: Shapes, *vectors: str) -> int:
+    """Return the length of the first of these vectors that is there, else 0."""
+    found = (shapes.get(vector, ()) for vector in vectors)
+    return next((shape[0] for shape in found if len(shape) == 1), 0)
+
+
+def _widths(shapes: Shapes, pattern: str) -> Iterator[int]:
+    """Yield the widths of the blocks pattern.format(0), pattern.format(1), … up to a gap."""
+    for index in range(len(shapes)):
+        block = pattern.format(index)
+        width = _length(shapes, f"{block}.conv1.bias", f"{block}.norm2.bias")
+        if not width:
+            return
+        yield width
+
+
+def _channels(shapes: Shapes, conv: str, side: int) -> int:
+    """Return the input (side 0) or output (side 1) channels of a convolution, else 0."""
+    length = _length(shapes, f"{conv}.bias") if side else 0
+    kernel, weight = shapes.get(f"{conv}.kernel", ()), shapes.get(f"{conv}.weight", ())
+    if length:
+        return length
+    if len(kernel) == 4:
+        return kernel[2 + side]
+    return weight[1 - side] if len(weight) == 4 else 0

@@ -1,0 +1,39 @@
+"""Run the Flax model stage by stage, and measure errors. Needs no PyTorch."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from aura_jax import AuraEquiVAE
+from aura_jax.model.autoencoder import Chain
+
+type Part = Literal["encoder", "decoder"]
+type Outputs = Mapping[str, np.ndarray]  # by stage, NHWC
+
+
+def relative_error(x: np.ndarray, reference: np.ndarray) -> float:
+    """Compute ‖x - reference‖ / ‖reference‖ in the L2 norm, in float64; 0 if both are zero."""
+    exact = reference.astype(np.float64)
+    distance, norm = np.linalg.norm(x.astype(np.float64) - exact), np.linalg.norm(exact)
+    if norm == 0:
+        return 0.0 if distance == 0 else np.inf
+    return float(distance / norm)
+
+
+def flax_outputs(vae: AuraEquiVAE, part: Part, x: np.ndarray) -> Outputs:
+    """Compute the output of each stage of a network for x [B, H, W, C], at highest precision."""
+    with jax.default_matmul_precision("highest"):
+        outputs = _stage_outputs(getattr(vae, part), jnp.asarray(x))
+    return {name: np.asarray(y) for name, y in outputs.items()}
+
+
+@jax.jit
+def _stage_outputs(network: Chain, x: Float[Array, "b h w c"]) -> dict[str, Array]:
+    outputs = {}
+    for name, stage in network.stages():
+        x = outputs[name] = stage(x)
+    return outputs
