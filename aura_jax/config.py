@@ -1,4 +1,4 @@
-"""The shape of an AuraEquiVAE: one frozen value from which every layer follows."""
+"""The sizes of an AuraEquiVAE: one frozen value that determines every layer."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ from aura_jax.errors import ConfigError
 
 NORM_GROUPS = 32
 HEAD_DIM = 64
-MAX_LEVELS, MAX_BLOCKS = 8, 16  # far beyond any such model; a lying file must not build for hours
+MAX_LEVELS, MAX_BLOCKS = 8, 16  # far beyond any such model, so that a wrong file fails fast
 FLIPPED_CHANNELS = 4  # the last four latent channels carry the signs of the flips
 LATENT_LIMIT = 8.0  # the encoder's output is clamped to ±8, as the model was trained
 
@@ -71,31 +71,31 @@ class AuraConfig:
 
     @property
     def downsampling(self) -> int:
-        """Pixels of the image a side of one latent pixel: 8 for the published model."""
+        """Side of one latent pixel in pixels of the image: 8 for the published model."""
         return 2 ** (len(self.ch_mult) - 1)
 
     def check_rgb(self, source: object) -> None:
         """Check that the model takes and gives RGB images.
 
         Args:
-            source: what the config was read from, for the message.
+            source: the file that the config was read from, for the message.
 
         Raises:
-            ConfigError: if it has other channels than three.
+            ConfigError: if its images do not have three channels.
         """
         if (self.in_channels, self.out_channels) != (3, 3):
             raise ConfigError(f"{source}: not a model of RGB images: {self}")
 
     def to_json(self) -> str:
-        """The config as a JSON object, as it stands in a checkpoint's metadata."""
+        """Return the config as a JSON object, for the metadata of a checkpoint."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "AuraConfig":
-        """The config of a JSON object; fields left out take their defaults.
+        """Read a config from a JSON object; missing fields take their defaults.
 
         Raises:
-            ConfigError: if the text is not such an object.
+            ConfigError: if the text is not a JSON object with fields of a config.
         """
         try:
             return cls(**json.loads(text))

@@ -1,4 +1,4 @@
-"""The errors a user can cause. Each message names the thing and says what to do."""
+"""Errors that a user can cause. Each message says what is wrong, where, and what to do."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -7,35 +7,35 @@ from typing import Any
 
 
 class AuraError(ValueError):
-    """Base of every error that aura_jax raises for an input it cannot use."""
+    """Base of all errors that aura_jax raises for inputs that it cannot use."""
 
 
 class ConfigError(AuraError):
-    """A configuration that no AuraEquiVAE can have."""
+    """The sizes of a model are not valid, or are not those that are needed."""
 
 
 class ArrayError(AuraError):
-    """An array of the wrong layout, shape, type or range."""
+    """An array has the wrong layout, shape, dtype or range."""
 
 
 class CheckpointError(AuraError):
-    """A checkpoint that cannot be found, read or written as it should be."""
+    """A checkpoint cannot be found or read, or its tensors are wrong."""
 
 
 class ImageError(AuraError):
-    """A file that cannot be read as a photograph, or a crop outside of it."""
+    """An image file cannot be found, read or written, or an image is too small."""
 
 
 class TrainingError(AuraError):
-    """A recipe, a data set or a run's folder that training cannot go on with."""
+    """A recipe, a data set or the folder of a run does not allow training."""
 
 
 class CacheError(AuraError):
-    """A cache of latents that cannot be made, resumed or read as it should be."""
+    """A cache of latents cannot be made, resumed or read."""
 
 
 def first_of(reasons: Iterable[str]) -> str:
-    """Format the end of a message about many things: the first ten of them, a line each."""
+    """Format the first ten reasons as the end of a message, one on each line."""
     return "the first are\n  " + "\n  ".join(islice(reasons, 10))
 
 
@@ -43,8 +43,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """List the entries that differ between two sets of JSON values, one line for each.
 
     Args:
-        before: what a folder of results was started with.
-        now: what is given now.
+        before: the values with which a folder of results was started.
+        now: the values that are given now.
     """
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     return [

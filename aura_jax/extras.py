@@ -1,4 +1,4 @@
-"""Optional dependencies: which extra of the package installs a missing one."""
+"""Optional dependencies, and the extras of this package that install them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

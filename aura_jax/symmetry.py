@@ -51,9 +51,9 @@ def flip_images[T: AnyArray](x: T, *, horizontal: Flag = False, vertical: Flag =
 
     Args:
         x: [..., H, W, C], a jax or numpy array of any dtype; numpy gives numpy.
-        horizontal: whether to reverse W: a bool, or one per sample as booleans whose shape is that
-            of the leading axes of `x`, [B] for a batch. Traced arrays are fine.
-        vertical: whether to reverse H, likewise.
+        horizontal: whether to reverse W: a bool, or an array of booleans, traced or not, with the
+            shape of leading axes of `x`: [B] for a batch.
+        vertical: whether to reverse H, in the same form.
 
     Raises:
         ArrayError: if `x` has under three axes, or a flag is not boolean or not of such a shape.
@@ -119,7 +119,7 @@ def _flip(x: Any, flag: Flag, axis: int, negated: slice | None) -> Any:
 
 def _mirror(x: Any, axis: int, negated: slice | None) -> Any:
     numpy = np if isinstance(x, np.ndarray) else _jnp()
-    # A copy and not numpy's view: safetensors and others write the memory of what they are given.
+    # A copy, not numpy's view: safetensors and others write the memory of an array as it lies.
     x = numpy.flip(x, axis).copy()
     if negated is None:
         return x

@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 import signal
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from flax import nnx
 from PIL import Image
+from typer.testing import CliRunner
 
 import aura_jax
 from aura_jax import AuraConfig, AuraEquiVAE, AuraError
@@ -175,7 +178,74 @@ def test_names_that_files_of_tensors_or_terminals_stumble_over(photo: Path, tmp_
             command("encode", odd, "--out", tmp_path / "new.st", *WEIGHTS)
 
 
-def test_equal_pictures_have_no_number_in_json(tmp_path: Path):
+def test_folders_and_tars_and_images_that_are_skipped(photo: Path, tmp_path: Path):
+    """What can be read is written; the rest is named, and the exit status tells."""
+    folder, tar = tmp_path / "folder", tmp_path / "images.tar"
+    (folder / "deep").mkdir(parents=True)
+    shutil.copy(photo, folder / "deep" / "a.png")
+    (folder / "b.png").write_text("hello")
+    Image.new("RGB", (45, 7)).save(folder / "c.png")
+    with tarfile.open(tar, "w") as file:
+        file.add(photo, "x/d.png")
+    z, out = tmp_path / "z.st", tmp_path / "grid.png"
+    for words, written in ((("encode", "--out", z), z), (("reconstruct", "--out", out), out)):
+        result = CliRunner().invoke(cli.app, [*map(str, (*words, folder, tar, *WEIGHTS))])
+        assert isinstance(result.exception, AuraError)
+        assert "2 of 4 images skipped; the others are written" in str(result.exception)
+        assert f"skipped: {folder}/b.png: not an image" in result.stderr
+        assert f"skipped: {folder}/c.png: an image of 45 x 7: each side needs 8" in result.stderr
+        assert written.exists()
+        assert f"wrote {written}" in result.stdout
+    assert [*read_latents(z)[0]] == ["a", "d"]
+
+
+def test_an_output_among_the_images_is_refused(photo: Path):
+    with pytest.raises(AuraError, match=r"corner\.png: is among the images"):
+        command("reconstruct", photo.parent, "--out", photo, "--overwrite", *WEIGHTS)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that nobody can write")
+def test_outputs_that_cannot_be_written_are_refused_before_the_work(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Even root makes no files in /proc, whatever the permissions say."""
+    command("encode", photo, "--out", tmp_path / "z.st", *WEIGHTS)
+    monkeypatch.setattr("aura_jax.photo_latents.load", lambda *_, **__: pytest.fail("too late"))
+    long = tmp_path / f"{'n' * 245}.png"
+    for words in (
+        ("encode", photo, "--out", "/proc/z.st"),
+        ("reconstruct", photo, "--out", "/proc/o.png"),
+        ("reconstruct", photo, "--out", long),
+        ("decode", tmp_path / "z.st", "--out", "/proc/new"),
+        ("decode", tmp_path / "z.st", "--out", "/proc/o.png"),
+        ("equivariance", photo, "--out", "/proc/new"),
+    ):
+        with pytest.raises(AuraError, match="cannot be written"):
+            command(*words, *WEIGHTS)
+    with pytest.raises(AuraError, match=r"/proc/z\.st: cannot be written"):
+        command("flip", tmp_path / "z.st", "-h", "--out", "/proc/z.st")
+
+
+def test_the_compute_dtype_reaches_the_model(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def load(weights: str, *, dtype: str | None, **_: object) -> None:
+        raise AuraError(f"dtype {dtype}")
+
+    command("encode", photo, "--out", tmp_path / "z.st", *WEIGHTS)
+    monkeypatch.setattr("aura_jax.photo_latents.load", load)
+    for words in (
+        ("encode", photo, "--out", tmp_path / "new.st"),
+        ("reconstruct", photo, "--out", tmp_path / "new.png"),
+        ("decode", tmp_path / "z.st", "--out", tmp_path / "new"),
+    ):
+        with pytest.raises(AuraError, match="dtype bfloat16"):
+            command(*words, "--compute-dtype", "bf16")
+        with pytest.raises(AuraError, match="dtype None"):
+            command(*words)
+
+
+def test_equal_images_have_no_number_in_json(tmp_path: Path):
     vae = aura_jax.load(GOLDEN_WEIGHTS, param_dtype="float32")
     vae.decoder.conv_out.kernel[...] *= 0
     bias = vae.decoder.conv_out.bias

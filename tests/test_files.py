@@ -1,6 +1,7 @@
 """Files are written whole or not at all."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,35 @@ def test_the_file_is_synced_and_readable_as_others_are(
     assert len(modes) == 1
 
 
+def test_the_umask_is_applied_and_never_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Setting it is the only way to read it, and changes it for all threads for a moment."""
+    umask = os.umask
+    before = umask(0o027)
+    monkeypatch.setattr("os.umask", lambda _: pytest.fail("the umask was set"))
+
+    def write(i: int) -> int:
+        with replacing(tmp_path / str(i)):
+            pass
+        return (tmp_path / str(i)).stat().st_mode & 0o777
+
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert {*pool.map(write, range(40))} == {0o640}
+        assert umask(0o027) == 0o027
+    finally:
+        umask(before)
+
+
+def test_a_replaced_file_keeps_its_mode(tmp_path: Path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    for mode in (0o600, 0o664):
+        path.chmod(mode)
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"new")
+        assert path.stat().st_mode & 0o777 == mode
+
+
 def test_paths_that_cannot_be_written(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").write_bytes(b"")
@@ -72,3 +102,8 @@ def test_paths_that_cannot_be_written(tmp_path: Path):
     with pytest.raises(AuraError, match="file: is a file; give a folder"):
         check_folder(tmp_path / "file" / "new")
     check_folder(tmp_path / "new" / "in new")
+    with pytest.raises(AuraError, match="cannot be written"):
+        check_free(tmp_path / ("n" * 250), overwrite=False)
+    (tmp_path / "file").unlink()
+    (tmp_path / "pipe").unlink()
+    assert [*tmp_path.iterdir()] == []

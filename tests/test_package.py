@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -29,9 +30,12 @@ def python(code: str, cwd: Path = ROOT) -> str:
 
 def test_import_is_cheap_and_touches_nothing():
     code = """
-import jax, sys
-flags = dict(jax.config.values)
+import sys
 import aura_jax
+assert "numpy" not in sys.modules and "lazy_loader" not in sys.modules
+import jax
+flags = dict(jax.config.values)
+import aura_jax.runtime.functional, aura_jax.checkpoint.loading
 assert dict(jax.config.values) == flags
 heavy = {"torch", "PIL", "typer", "huggingface_hub", "dm_pix"} & set(sys.modules)
 assert not heavy, heavy
@@ -63,11 +67,50 @@ def test_the_library_never_imports_torch():
     assert not re.search(r"^\s*(import|from) (torch|convert)\b", sources, re.MULTILINE)
 
 
-def test_every_public_name_is_documented():
-    for name in set(dir(aura_jax)) - {"__version__"}:
-        assert inspect.getdoc(getattr(aura_jax, name)), name
+FACADES = (aura_jax, aura_jax.latents, aura_jax.training, aura_jax.equivariance)
+
+
+@pytest.mark.parametrize("facade", FACADES, ids=lambda facade: facade.__name__)
+def test_every_public_name_is_documented(facade: ModuleType):
+    assert facade.__doc__
+    for name in facade.__all__:
+        value = getattr(facade, name)
+        if not (isinstance(value, ModuleType) or callable(value)):
+            continue  # a constant or a type alias
+        written = vars(value).get("__doc__") if isinstance(value, type) else value.__doc__
+        assert written, name  # its own, not of a base class
+        assert not written.startswith((f"{name}(", f"Alias for {name}")), f"{name}: generated"
     for name in ("load", "save", "encode", "decode", "flip_images", "flip_latents", "perturb"):
         assert "Args:" in (inspect.getdoc(getattr(aura_jax, name)) or ""), name
+
+
+def test_the_facade_lists_all_it_offers():
+    assert {"load", "Codec", "latents", "training", "equivariance", "__version__"} <= {
+        *dir(aura_jax)
+    }
+    for facade in FACADES:
+        stub = Path(str(facade.__file__) + "i").read_text()
+        assert {*re.findall(r"import \w+ as (\w+)", stub)} == {*facade.__all__} <= {*dir(facade)}
+        names: dict[str, object] = {}
+        exec(f"from {facade.__name__} import *", names)
+        assert {*facade.__all__} <= {*names}
+    with pytest.raises(AttributeError, match="no_such_name"):
+        getattr(aura_jax, "no_such_name")  # noqa: B009  pyright knows that too
+
+
+@pytest.mark.parametrize("first", ["aura_jax.equivariance", "aura_jax.equivariance.measures"])
+def test_functions_are_not_hidden_by_modules(first: str):
+    """A module `measure` beside a function `measure` would take its name when it is imported."""
+    code = f"""
+import importlib, types
+importlib.import_module({first!r})
+import aura_jax.equivariance.reports, aura_jax.equivariance as equivariance, pkgutil
+modules = [module.name for module in pkgutil.iter_modules(equivariance.__path__)]
+assert not {{*modules}} & {{*equivariance.__all__}}
+assert isinstance(equivariance.measure, types.FunctionType)
+assert isinstance(equivariance.report, types.FunctionType)
+"""
+    python(code)
 
 
 def test_wrong_types_are_named_where_no_type_checker_looks(tmp_path: Path):
@@ -76,6 +119,7 @@ def test_wrong_types_are_named_where_no_type_checker_looks(tmp_path: Path):
 import aura_jax, numpy as np
 from flax import nnx
 x = np.zeros((1, 8, 8, 16), np.float32)
+statistics = aura_jax.latents.Statistics(1, (0.0,) * 16, (1.0,) * 16, {{}}, 0.0)
 vae = aura_jax.load({str(GOLDEN_WEIGHTS)!r})
 for call in (
     lambda: aura_jax.flip_latents(x, horizontal=1),
@@ -86,7 +130,7 @@ for call in (
     lambda: aura_jax.Codec(vae, precision="best"),
     lambda: aura_jax.AuraConfig(ch="256"),
     lambda: aura_jax.AuraConfig(ch_mult=4),
-    lambda: aura_jax.latents.normalize([1.0], None),
+    lambda: aura_jax.latents.normalize([1.0], statistics),
 ):
     try:
         call()
@@ -99,7 +143,7 @@ for call in (
         "layout 'keras': expected one of flax, torch",
         "images: expected a jax or numpy array, got a list",
         "latents: expected a jax or numpy array, got a NoneType",
-        "precision 'best': expected one of default, fast",
+        "precision 'best': expected one of highest, fast",
         "ch='256': expected positive integers",
         "ch_mult=4: expected a tuple such as (1, 2, 4, 4)",
         "latents: expected a jax or numpy array, got a list",
@@ -108,10 +152,11 @@ for call in (
 
 
 def test_the_wheel_holds_the_library_alone(tmp_path: Path):
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path]
-    subprocess.run([*pip, ROOT], check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--wheel-dir", tmp_path, ROOT], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob(f"aura_jax-{aura_jax.__version__}-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
+    assert not [name for name in names if name.endswith(".jsonl")]  # logs of the weights' training
     assert {"aura_jax/weights/small.safetensors", "aura_jax/weights/README.md"} <= set(names)
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"aura_jax"}
@@ -150,10 +195,8 @@ def test_the_python_about_latents_runs(tmp_path: Path):
 
 
 def _command(words: list[str]) -> list[str]:
-    """The subcommand that words begin with; of `cache` it may be left out."""
-    if words[0] != "cache":
-        return words[:1]
-    return ["cache", words[1] if words[1] in ("verify", "stats") else "make"]
+    """The command that the words begin with, of which `cache` has several."""
+    return words[: 2 if words[0] == "cache" else 1]
 
 
 @functools.cache

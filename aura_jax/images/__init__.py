@@ -1,1 +1,1 @@
-"""Image files and arrays: reading, writing, cutting, finding and drawing them."""
+"""Find, read, crop, draw and write images."""

@@ -1,4 +1,4 @@
-"""A labelled grid of pictures: a row a photograph, a column a version of it."""
+"""Draw a labelled grid of images: a row for each original, a column for each version of it."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from aura_jax.images.transforms import Pixels8
 
-CELL = 512  # pixels; larger pictures are scaled down to fit, smaller ones are shown as they are
+CELL = 512  # pixels; larger images are scaled down to fit, smaller ones keep their size
 MARGIN = 8
 LABEL = 22
 BACKGROUND, INK = "white", "black"
@@ -16,11 +16,11 @@ type Row = Sequence[tuple[str, Pixels8]]
 
 
 def grid(title: str, rows: Sequence[Row]) -> Pixels8:
-    """Draws rows of (label, picture) under a title.
+    """Draw rows of labelled images under a title.
 
     Args:
         title: one line above the grid.
-        rows: for each row its cells; rows may differ in the size of their pictures.
+        rows: the cells of each row, (label, image [H, W, 3]); sizes may differ.
     """
     thumbnails = [[(label, _thumbnail(pixels)) for label, pixels in row] for row in rows]
     font = ImageFont.load_default(LABEL - 6)

@@ -1,4 +1,4 @@
-"""Reading and writing image files: every mode, orientation and bit depth."""
+"""Read and write image files of every mode, orientation and bit depth."""
 
 import warnings
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from aura_jax.errors import ImageError
 from aura_jax.files import replacing
 from aura_jax.images.transforms import Pixels, Pixels8
 
-TURNS = {  # from the EXIF orientation to what undoes it
+TURNS = {  # EXIF orientation: the operation that undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -27,11 +27,11 @@ WRITABLE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 def read_image(path: str | Path) -> Pixels:
     """Read an image file upright, as RGB floats in [-1, 1].
 
-    Grayscale (8 or 16 bits) and palettes become RGB, transparency is laid on white, colors of 16
-    bits are cut to 8, and an animation gives its first frame.
+    Grayscale (8 or 16 bits) and palettes become RGB, transparent pixels are blended with white,
+    colors of 16 bits are cut to 8, and of an animation the first frame is read.
 
     Returns:
-        [H, W, 3] float32, level / (levels / 2) - 1.
+        [H, W, 3] float32: 0 becomes -1 and the highest level, 255 or 65535, becomes 1.
 
     Raises:
         ImageError: if the file is missing, not an image, broken, or so large that it looks like a
@@ -45,30 +45,35 @@ def read_image(path: str | Path) -> Pixels:
 
 
 def decode_image(data: bytes, name: str) -> Pixels:
-    """Decode an image file's bytes as `read_image` does.
+    """Decode the bytes of an image file as `read_image` does.
 
     Raises:
-        ImageError: as `read_image`, with `name` for the path.
+        ImageError: as `read_image`; the message names the file `name`.
     """
     return _decoded(data, name, _levels) * np.float32(2) - np.float32(1)
 
 
 def decode_8_bit(data: bytes, name: str) -> Image.Image:
-    """Decode an image file's bytes as `read_image` does, into an 8-bit RGB image of Pillow.
+    """Decode the bytes of an image file as `read_image` does, to an 8-bit RGB image of Pillow.
 
     Raises:
-        ImageError: as `read_image`, with `name` for the path.
+        ImageError: as `read_image`; the message names the file `name`.
     """
     return _decoded(data, name, _rgb_8_bit)
 
 
 def write_image(path: Path, pixels: Pixels8) -> None:
-    """Write an image in the format of the path's ending, whole or not at all."""
+    """Write an image [H, W, 3] in the format of the path's ending, whole or not at all.
+
+    Raises:
+        ImageError: if the format cannot hold the image, such as a side that is too long.
+        AuraError: if the file cannot be written.
+    """
     endings = Image.registered_extensions()
     with replacing(path) as temporary:
         try:
             Image.fromarray(pixels).save(temporary, format=endings[path.suffix.lower()])
-        except ValueError as error:  # such as a side that is too long for the format
+        except ValueError as error:
             raise ImageError(f"{path}: cannot be written: {error}") from None
 
 
@@ -91,14 +96,14 @@ def _decoded[T](data: bytes, name: str, convert: Callable[[Image.Image], T]) -> 
         raise ImageError(f"{name}: {error.strerror or error}") from None
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's decoders raise whatever broken data leads them to
+    except Exception as error:  # Pillow's decoders raise many types of errors for broken data
         raise ImageError(f"{name}: cannot be read as an image: {error}") from None
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turn an image as its EXIF says.
+    """Undo the orientation that EXIF states.
 
-    Pillow's own function also rewrites the EXIF, and fails where that is damaged.
+    `ImageOps.exif_transpose` of Pillow 12 also rewrites the EXIF, and fails if that is damaged.
     """
     turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     return image if turn is None else image.transpose(turn)

@@ -1,4 +1,4 @@
-"""Finding image files: files of folders, and members of WebDataset tars."""
+"""Find image files in folders and WebDataset tars."""
 
 import dataclasses
 import tarfile
@@ -63,7 +63,7 @@ def find_images(places: Iterable[Path]) -> list[ImageFile]:
 
     Args:
         places: files of any name; tars; folders, in which image files and tars are found at any
-            depth by their endings. Hidden files and folders are left out.
+            depth by their endings. Hidden files and folders are skipped.
 
     Returns:
         The image files in the order of `places`, each folder's sorted by name, so that every
@@ -97,10 +97,10 @@ def visible_files(folder: Path) -> list[Path]:
 
 
 def members(path: Path) -> Iterator[tuple[str, ImageFile]]:
-    """List the files in a tar, hidden ones left out: their names there, and where their bytes are.
+    """List the names and places of the files in a tar, without hidden files.
 
     Raises:
-        ImageError: if the tar cannot be read to its end, or an image in it is a link.
+        ImageError: if the tar is truncated or corrupt, or an image in it is a link.
     """
     try:
         with tarfile.open(path, "r:") as tar:  # uncompressed, so that members can be sought

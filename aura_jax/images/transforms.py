@@ -1,4 +1,4 @@
-"""Arrays of images: levels to floats and back, crops, squares and padding."""
+"""Convert, crop, scale and pad arrays of images."""
 
 from typing import Any
 
@@ -60,7 +60,7 @@ def pad(pixels: Pixels, multiple: int) -> Pixels:
     """Repeat the right and bottom edges until both sides are multiples of `multiple`.
 
     Raises:
-        ImageError: if a side is shorter than `multiple`: there is next to nothing to encode.
+        ImageError: if a side is shorter than `multiple`, which leaves almost nothing to encode.
     """
     height, width = pixels.shape[:2]
     if min(height, width) < multiple:

@@ -1,0 +1,114 @@
+"""The command before its work: help, version, completion, and Ctrl-C while modules are imported."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import aura_jax
+from aura_jax.cli.app import app
+from aura_jax.cli.start import importing
+from tests.commands import invoke, start
+from tests.conftest import ROOT
+
+COMMANDS = [
+    *(["reconstruct"], ["encode"], ["decode"], ["flip"], ["info"], ["equivariance"], ["train"]),
+    *(["cache", "make"], ["cache", "verify"], ["cache", "stats"]),
+]
+HEAVY = {"jax", "flax", "PIL", "grain", "matplotlib", "optax", "orbax", "torch"}
+LISTED = """
+import json, sys
+from aura_jax.cli.start import main
+try:
+    main()
+except SystemExit:
+    print(json.dumps([*sys.modules]), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_ends_with_an_example(words: list[str]):
+    shown = invoke(app, *words, "--help")
+    example = " ".join(shown.split("Example: ")[1].split())
+    assert example.startswith(f"aura-jax {' '.join(words)} ")
+    options = {word for word in example.split() if word.startswith("-")}
+    assert options <= set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", shown))
+
+
+@pytest.mark.xfail(strict=False, reason="until the settings of training import no JAX")
+def test_help_imports_nothing_heavy():
+    for words in (["--help"], ["encode", "--help"], ["--version"]):
+        listed = subprocess.run(
+            [sys.executable, "-c", LISTED, *words], capture_output=True, text=True, check=True
+        )
+        assert not HEAVY & {*json.loads(listed.stderr)}, words
+
+
+def test_short_help():
+    assert invoke(app, "-h") == invoke(app, "--help")
+    assert invoke(app, "cache", "make", "-h") == invoke(app, "cache", "make", "--help")
+    assert "-h" in invoke(app, "flip", "--help").split("--horizontal")[1].split("\n")[0]
+    assert invoke(app, "info", "--help").count("Usage:") == 1
+
+
+def test_version():
+    assert invoke(app, "--version") == f"aura-jax {aura_jax.__version__}\n"
+
+
+def test_completion(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setenv("_AURA_JAX_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "aura-jax rec")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    with pytest.raises(SystemExit):
+        typer.main.get_command(app).main(["rec"], prog_name="aura-jax")
+    assert capsys.readouterr().out.split() == ["reconstruct"]
+    assert "--install-completion" in invoke(app, "--help")
+
+
+def test_the_installed_command_starts_guarded():
+    (line,) = re.findall(r'^aura-jax = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    main = EntryPoint("aura-jax", line, "console_scripts").load()
+    assert main.__module__ == "aura_jax.cli.start"
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "bfloat16", "int4"])
+def test_dtypes_have_long_and_short_names(dtype: str):
+    words = ["encode", "no such.png", "--out", "z.st", "--compute-dtype", dtype]
+    result = CliRunner().invoke(app, words)
+    if dtype == "int4":
+        assert result.exit_code == 2
+        assert "dtype 'int4': expected bfloat16 or" in result.stderr
+    else:
+        assert "no such file or folder" in str(result.exception)
+
+
+# Modules that are imported early in the start, late in it, and by the command itself.
+@pytest.mark.parametrize("module", ["typer.colors", "rich.console", "jax._src.config"])
+def test_ctrl_c_during_imports_is_one_line(module: str):
+    process = start("info", "small", python=("-X", "importtime"))
+    with process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.split("|")[-1].strip() == module:
+                process.send_signal(signal.SIGINT)
+                break
+        lines = process.communicate(timeout=60)[1].splitlines()
+    assert [line for line in lines if not line.startswith("import time:")] == ["interrupted"]
+    assert process.returncode == 130
+
+
+def test_an_ignored_ctrl_c_stays_ignored():
+    """As under nohup; a guard that did not look would exit here."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with importing():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
