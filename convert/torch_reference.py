@@ -1,4 +1,4 @@
-"""AuraEquiVAE in PyTorch, written from the model's facts: the twin that the port is held against.
+"""AuraEquiVAE in PyTorch, written from the model's facts: the twin that the port is compared with.
 
 NCHW and OIHW throughout; parameter names are the published checkpoint's.
 """
@@ -20,12 +20,12 @@ LATENT_LIMIT = 8.0
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm of 32 groups with PyTorch's own (true) variance."""
+    """Make a GroupNorm of 32 groups, with the two-pass variance of PyTorch."""
     return nn.GroupNorm(NORM_GROUPS, channels, eps=NORM_EPSILON)
 
 
 def conv3x3(cin: int, cout: int) -> nn.Conv2d:
-    """A 3×3 convolution that keeps the size."""
+    """Make a 3×3 convolution that keeps the size."""
     return nn.Conv2d(cin, cout, 3, padding=1)
 
 
@@ -42,7 +42,7 @@ class ResnetBlock(nn.Module):
             self.nin_shortcut = nn.Conv2d(cin, cout, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, cin, H, W] to [B, cout, H, W]."""
+        """Map [B, cin, H, W] to [B, cout, H, W]."""
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h)))
         return h + (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x)
@@ -58,7 +58,7 @@ class AttnBlock(nn.Module):
         self.proj_out = nn.Conv2d(channels, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] to the same shape."""
+        """Map [B, C, H, W] to the same shape."""
         b, c, h, w = x.shape
         qkv = self.qkv(self.norm(x)).reshape(b, 3, c // HEAD_DIM, HEAD_DIM, h * w)
         q, k, v = qkv.transpose(-1, -2).unbind(1)
@@ -74,7 +74,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] to [B, C, H // 2, W // 2]."""
+        """Map [B, C, H, W] to [B, C, H // 2, W // 2]."""
         return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
@@ -86,7 +86,7 @@ class Upsample(nn.Module):
         self.conv = conv3x3(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] to [B, C, 2H, 2W]."""
+        """Map [B, C, H, W] to [B, C, 2H, 2W]."""
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
@@ -101,7 +101,7 @@ class Level(nn.Module):
             self.add_module(name, module)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, cin, H, W] to [B, cout, H', W']."""
+        """Map [B, cin, H, W] to [B, cout, H', W']."""
         for block in self.block:
             x = block(x)
         for name in ("downsample", "upsample"):
@@ -135,7 +135,7 @@ class Encoder(nn.Module):
         self.conv_out = conv3x3(widths[-1], config.z_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The raw latent, not clamped."""
+        """Compute the raw latent, not clamped."""
         h = self.conv_in(x)
         for level in self.down:
             h = level(h)
@@ -158,7 +158,7 @@ class Decoder(nn.Module):
         self.conv_out = conv3x3(widths[0], config.out_channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        """The image, about [-1, 1], not clamped."""
+        """Compute the image, about [-1, 1], not clamped."""
         h = self.mid(self.conv_in(z))
         for level in reversed(self.up):
             h = level(h)
@@ -166,7 +166,7 @@ class Decoder(nn.Module):
 
 
 class TorchAuraEquiVAE(nn.Module):
-    """`encoder` and `decoder` under one state dict, as the published checkpoint has them."""
+    """The `encoder` and `decoder` under one state dict, like the published checkpoint's."""
 
     def __init__(self, config: AuraConfig):
         super().__init__()
@@ -174,16 +174,16 @@ class TorchAuraEquiVAE(nn.Module):
         self.decoder = Decoder(config)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [-1, 1] to latents, clamped to ±8."""
+        """Encode images [B, 3, H, W] in [-1, 1] to latents, clamped to ±8."""
         return self.encoder(images).clamp(-LATENT_LIMIT, LATENT_LIMIT)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents to images [B, 3, 8h, 8w], not clamped."""
+        """Decode latents to images [B, 3, 8h, 8w], not clamped."""
         return self.decoder(latents)
 
 
 def outputs_of(network: Encoder | Decoder, x: Tensor) -> dict[str, Tensor]:
-    """Runs a network once and returns the output of every stage by its name, in running order.
+    """Run a network once and return the output of every stage by name, in the order they run.
 
     Stages are the convolutions at both ends, the residual and attention blocks, and the resamplers.
     """

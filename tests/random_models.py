@@ -17,9 +17,9 @@ def random_vae(config: AuraConfig, param_dtype: DTypeLike = jnp.float32) -> Aura
     return _random(blueprint(config, np.dtype(np.float32), jnp.dtype(param_dtype)))
 
 
-def random_lpips() -> LPIPS:
+def random_lpips(dtype: DTypeLike = jnp.float32) -> LPIPS:
     """LPIPS with random convolutions, and heads of 0 or more."""
-    return _random(abstract_lpips())
+    return _random(abstract_lpips(dtype))
 
 
 def _random[M: nnx.Module](module: M) -> M:

@@ -193,7 +193,7 @@ def test_problems_of_every_kind_stand_together(tensors: Tensors, tmp_path: Path)
     assert kinds == ["duplicate", "duplicate", "missing", "type", "not finite"]
 
 
-ONE_LEVEL = AuraConfig(64, (1,), 1, in_channels=1)
+ONE_LEVEL = AuraConfig(64, (1,), 1)
 
 
 def summary_of_shapes(

@@ -6,6 +6,7 @@ from typing import Unpack
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
 from aura_jax.checkpoint.tensors import open_safetensors
@@ -96,6 +97,6 @@ def load_perceptual(path: str | Path) -> Perceptual:
     return Perceptual(loaded.vgg, loaded if isinstance(loaded, LPIPS) else None)
 
 
-def abstract_lpips() -> LPIPS:
+def abstract_lpips(dtype: DTypeLike = jnp.float32) -> LPIPS:
     """Build LPIPS with shapes but no values, to be filled from a file."""
-    return abstract(lambda: LPIPS(dtype=jnp.float32, param_dtype=jnp.float32, rngs=nnx.Rngs(0)))
+    return abstract(lambda: LPIPS(dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0)))
