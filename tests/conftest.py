@@ -12,8 +12,9 @@ from flax import nnx
 
 import aura_jax
 from aura_jax import AuraConfig, AuraEquiVAE
+from aura_jax.dtypes import FLOAT32
 from aura_jax.model.layers import LayerOptions
-from aura_jax.training.init import starting_point
+from aura_jax.training.init import new_model
 from aura_jax.training.networks.lpips import LPIPS, Perceptual
 from benchmarks.parity import read_golden
 
@@ -61,7 +62,7 @@ def tiny_vae() -> AuraEquiVAE:
 @pytest.fixture(scope="session")
 def vae_to_train() -> AuraEquiVAE:
     """A tiny model as training starts it."""
-    return starting_point(AuraEquiVAE(TINY_CONFIG, rngs=nnx.Rngs(0)))
+    return new_model(TINY_CONFIG, FLOAT32, 0)
 
 
 @pytest.fixture(scope="session")
