@@ -2,8 +2,8 @@
 
     python -m benchmarks.remat_memory
 
-The step is compiled, not run, so the full model needs no memory here: this is XLA's plan for the
-default device, of one 512 x 512 image, in bfloat16, beyond the weights and the gradient.
+The step is compiled and not run, so the full model needs no memory here. The numbers are XLA's plan
+for the default device and one 512 x 512 image in bfloat16, beside the parameters and the gradient.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ SIDE = 512
 
 
 def main() -> None:
-    """Compiles both and prints a line for each."""
+    """Compile both programs and print their memory."""
     recipe = Recipe(steps=1, losses=PLAIN_LOSSES, gradnorm="none")
     kept, recomputed = (
         planned_bytes(dataclasses.replace(recipe, remat=remat)) for remat in (False, True)
@@ -32,19 +32,19 @@ def main() -> None:
 
 
 def planned_bytes(recipe: Recipe) -> int:
-    """The temporary memory of the gradient of one image."""
+    """Return the temporary memory of the gradient of one image."""
 
-    def gradient(weights, images, key):
+    def grads(params, images, key):
         draws = draw(key, len(images), recipe)
         value = jax.value_and_grad(objective, has_aux=True)
-        return value(weights, {}, images, draws, jnp.zeros((), jnp.int32))
+        return value(params, {}, images, draws, jnp.zeros((), jnp.int32))
 
     vae = nnx.eval_shape(lambda: AuraEquiVAE(AuraConfig(), dtype=jnp.bfloat16, rngs=nnx.Rngs(0)))
-    objective, weights, _ = prepare(recipe, vae)
+    objective, params, _ = prepare(recipe, vae)
     images = ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
-    compiled = jax.jit(gradient).lower(weights, images, jax.random.key(0)).compile()
+    compiled = jax.jit(grads).lower(params, images, jax.random.key(0)).compile()
     analysis = compiled.memory_analysis()
-    assert analysis is not None, "this device's compiler does not say"
+    assert analysis is not None, "the compiler of this device does not report memory"
     return analysis.temp_size_in_bytes
 
 

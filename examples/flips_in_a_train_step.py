@@ -1,30 +1,30 @@
 """Free flips while training on latents: one draw acts on latents and on images, inside one jit.
 
 A linear map learns the color of each 8 x 8 patch from its latent. The latents are encoded once;
-every step sees them under new flips, at the cost of reversing an axis and changing a few signs.
+every step flips them at random, which costs a reversed axis and a few changed signs.
 """
 
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from PIL import Image
 
 import aura_jax
-from aura_jax.images.io import read_image
-from aura_jax.images.transforms import crop
 
 ROOT = Path(__file__).parent.parent
 STEPS, RATE, BATCH = 200, 0.03, 8
 
 vae = aura_jax.load(ROOT / "tests" / "data" / "small_bf16.pt")  # random weights: see tests/data
-photo = read_image(ROOT / "examples" / "chelsea.jpg")
-images = jnp.stack([crop(photo, 64, offset) for offset in range(0, 8 * BATCH, 8)])
+photo = np.asarray(Image.open(ROOT / "examples" / "chelsea.jpg"), np.float32) / 127.5 - 1
+images = jnp.stack([photo[at : at + 64, at : at + 64] for at in range(0, 8 * BATCH, 8)])
 latents = aura_jax.encode(vae, images)
 
 
 @jax.jit
 def train_step(weights: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """One step of gradient descent on freshly flipped latents and images."""
+    """Take a step of gradient descent on randomly flipped latents and images."""
     horizontal, vertical = aura_jax.random_flips(key, BATCH)
     z = aura_jax.flip_latents(latents, horizontal=horizontal, vertical=vertical)
     x = aura_jax.flip_images(images, horizontal=horizontal, vertical=vertical)
@@ -33,8 +33,8 @@ def train_step(weights: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array
     def loss(weights: jax.Array) -> jax.Array:
         return jnp.square(z @ weights - colors).mean()
 
-    value, gradient = jax.value_and_grad(loss)(weights)
-    return weights - RATE * gradient, value
+    value, grads = jax.value_and_grad(loss)(weights)
+    return weights - RATE * grads, value
 
 
 weights = jnp.zeros((16, 3))

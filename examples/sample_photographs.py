@@ -1,8 +1,8 @@
-"""The pictures that the embedded checkpoint learned from, made from what packages bundle.
+"""Write the images that the embedded checkpoint learned from, made of photographs in packages.
 
-Needs `pip install scikit-image scikit-learn matplotlib`. Writes OUT/train, the photographs of
-scikit-image and scikit-learn in random orientations and colors, and collages of them; and
-OUT/held_out, photographs that are never trained on.
+Needs `pip install scikit-image scikit-learn matplotlib`. OUT/train holds the photographs of
+scikit-image and scikit-learn in random orientations and colors, and collages of them; OUT/held_out
+holds photographs that are never trained on.
 """
 
 import argparse
@@ -16,29 +16,29 @@ import sklearn
 from dm_pix import random_brightness, random_contrast, random_hue, random_saturation
 from PIL import Image, ImageDraw
 
-from aura_jax.images.transforms import Pixels8
+type Pixels8 = np.ndarray  # rows, columns, RGB in 8 bits
 
 SKIMAGE = Path(skimage.__file__).parent / "data"
 SKLEARN = Path(sklearn.__file__).parent / "datasets" / "images"
 MATPLOTLIB = Path(matplotlib.get_data_path()) / "sample_data"
 
 HELD_OUT = [SKIMAGE / "astronaut.png", SKIMAGE / "chelsea.png", MATPLOTLIB / "grace_hopper.jpg"]
-COLOUR = ["coffee.png", "rocket.jpg", "hubble_deep_field.jpg", "retina.jpg", "ihc.png"]
-COLOUR += ["motorcycle_left.png", "motorcycle_right.png"]
+COLOR = ["coffee.png", "rocket.jpg", "hubble_deep_field.jpg", "retina.jpg", "ihc.png"]
+COLOR += ["motorcycle_left.png", "motorcycle_right.png"]
 GRAY = ["camera.png", "coins.png", "moon.png", "brick.png", "grass.png", "gravel.png"]
 GRAY += ["page.png", "text.png"]
-TRAIN = [SKLEARN / "china.jpg", SKLEARN / "flower.jpg"] + [SKIMAGE / n for n in COLOUR + GRAY]
+TRAIN = [SKLEARN / "china.jpg", SKLEARN / "flower.jpg"] + [SKIMAGE / n for n in COLOR + GRAY]
 
 SHORT_SIDE = 512  # larger photographs are scaled down to it: their detail is not sharper
-SIDE, LEAVES = 256, 50  # of what is made from them: small pictures are decoded fast
+SIDE, LEAVES = 256, 50  # of the images made from them: small ones are decoded fast
 
 
 def main() -> None:
-    """Writes both folders."""
+    """Write both folders."""
     parser = argparse.ArgumentParser(description="Write sample photographs to train and test on.")
     parser.add_argument("--out", type=Path, default=Path("photos"), help="folder to write")
-    parser.add_argument("--variants", type=int, default=24, help="of each photograph")
-    parser.add_argument("--collages", type=int, default=200)
+    parser.add_argument("--variants", type=int, default=24, help="images made of each photograph")
+    parser.add_argument("--collages", type=int, default=200, help="number of collages")
     args = parser.parse_args()
     if args.out.exists():
         parser.error(f"{args.out} exists already; give another --out")
@@ -60,12 +60,12 @@ def main() -> None:
 
 
 def save(path: Path, pixels: Pixels8) -> None:
-    """Compressed little, since it is read many times."""
+    """Write a PNG file with little compression, since it is read many times."""
     Image.fromarray(pixels).save(path, compress_level=1)
 
 
 def read(path: Path) -> Pixels8:
-    """A photograph as RGB, at most SHORT_SIDE pixels on its short side."""
+    """Read a photograph as RGB, scaled to at most SHORT_SIDE pixels on its short side."""
     image = Image.open(path).convert("RGB")
     scale = min(1.0, SHORT_SIDE / min(image.size))
     size = (round(image.width * scale), round(image.height * scale))
@@ -73,7 +73,7 @@ def read(path: Path) -> Pixels8:
 
 
 def square(photo: Pixels8, rng: np.random.Generator) -> Pixels8:
-    """A random square of a photograph, SIDE pixels or what there is."""
+    """Cut a random square of a photograph and scale it to SIDE pixels, or fewer if it is small."""
     short = min(photo.shape[:2])
     extent = rng.integers(min(SIDE, short), short + 1)
     top, left = (rng.integers(n - extent + 1) for n in photo.shape[:2])
@@ -83,7 +83,7 @@ def square(photo: Pixels8, rng: np.random.Generator) -> Pixels8:
 
 
 def varied(photo: Pixels8, rng: np.random.Generator) -> Pixels8:
-    """A photograph turned, mirrored and in other colors."""
+    """Turn and mirror a photograph and change its colors."""
     turned = np.rot90(photo, rng.integers(4))[:, :: rng.choice([-1, 1])]
     colors = rng.permutation(3) if rng.random() < 0.5 else np.arange(3)
     tint = rng.uniform(0.75, 1, 3)  # so that gray photographs get a color too
@@ -96,7 +96,7 @@ def varied(photo: Pixels8, rng: np.random.Generator) -> Pixels8:
 
 
 def collage(photos: list[Pixels8], rng: np.random.Generator) -> Pixels8:
-    """Leaves fallen on each other, each a piece of a photograph or one color.
+    """Draw a pile of leaves, each a piece of a photograph or one color.
 
     Their sizes follow the power law of objects in photographs (Lee, Mumford, Huang, 2001).
     """
@@ -115,7 +115,7 @@ def collage(photos: list[Pixels8], rng: np.random.Generator) -> Pixels8:
 
 
 def piece(photos: list[Pixels8], side: int, rng: np.random.Generator) -> Pixels8:
-    """A square of a photograph, or of one of its colors."""
+    """Cut a square of a photograph, or fill one with a color of it."""
     photo = photos[rng.integers(len(photos))]
     extent = int(rng.uniform(0.1, 1) * min(photo.shape[:2]))
     top, left = (rng.integers(n - extent + 1) for n in photo.shape[:2])
@@ -126,7 +126,7 @@ def piece(photos: list[Pixels8], side: int, rng: np.random.Generator) -> Pixels8
 
 
 def outline(radius: float, rng: np.random.Generator) -> list[tuple[float, float]]:
-    """A polygon of three corners up to something round."""
+    """Draw a random polygon, from a triangle to nearly a circle."""
     corners = rng.choice([3, 4, 5, 32])
     angles = (np.arange(corners) + rng.uniform(0, 1)) * 2 * np.pi / corners
     return [(radius * (1 + np.cos(a)), radius * (1 + np.sin(a))) for a in angles]

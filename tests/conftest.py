@@ -12,7 +12,8 @@ import pytest
 
 import aura_jax
 from aura_jax import AuraConfig, AuraEquiVAE
-from aura_jax.training.init import starting_point
+from aura_jax.dtypes import FLOAT32
+from aura_jax.training.init import new_model
 from aura_jax.training.networks.lpips import Perceptual
 from benchmarks.golden import GOLDEN_WEIGHTS, read_golden
 from tests.random_models import random_lpips, random_vae
@@ -64,7 +65,7 @@ def tiny_vae() -> AuraEquiVAE:
 @pytest.fixture(scope="session")
 def vae_to_train() -> AuraEquiVAE:
     """A tiny model as training starts it."""
-    return starting_point(random_vae(TINY_CONFIG))
+    return new_model(TINY_CONFIG, FLOAT32, 0)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Small random pictures, to train on in tests."""
+"""Small random images, to train on in tests."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def write_photos(folder: Path, count: int, size: int = 48) -> Path:
-    """Writes count pictures with smooth random content; their files are named by number."""
+    """Write images with smooth random content; their files are named by number."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for i in range(count):
@@ -17,6 +17,6 @@ def write_photos(folder: Path, count: int, size: int = 48) -> Path:
 
 
 def random_crops(seed: int = 0, batch: int = 4, size: int = 16) -> np.ndarray:
-    """8-bit squares of random colors, 4 pixels a side."""
+    """Return 8-bit crops made of random colors, in squares of 4 pixels a side."""
     coarse = np.random.default_rng(seed).integers(0, 256, (batch, size // 4, size // 4, 3))
     return coarse.repeat(4, axis=1).repeat(4, axis=2).astype(np.uint8)

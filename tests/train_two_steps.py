@@ -1,30 +1,36 @@
-"""python -m tests.train_two_steps OUT [COORDINATOR]: steps on all devices of all processes."""
+"""python -m tests.train_two_steps OUT [COORDINATOR]: train on all devices of all processes."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import optax
-from flax import nnx
 
-from aura_jax import AuraEquiVAE
-from aura_jax.training.config import Crops, Recipe
-from aura_jax.training.run import join
-from aura_jax.training.step import Trainer
-from tests.conftest import TINY_CONFIG
+from aura_jax.dtypes import FLOAT32
+from aura_jax.training import Crops, Every, RunSpec, Trainer, join, new_model, open_run
 from tests.photo_folder import random_crops
+from tests.recipes import ONE_LEVEL, with_
 
 BATCH = 8
-PLAIN = (("l1", 0.2), ("l2", 1.0), ("z2", 1e-3))
+RECIPE = with_(steps=6, crops=(Crops(16, BATCH),), warmup=0)
 
 
 def main(out: str, coordinator: str | None = None) -> None:
-    """Writes the losses of two steps, the gradient of the first, and how many devices took part."""
-    if coordinator:
+    """Write two steps and, of several processes, how a run went that one of them interrupted."""
+    if coordinator is not None:
         join(coordinator)
-    recipe = Recipe(steps=9, crops=(Crops(16, BATCH),), losses=PLAIN, dtype="f32", accumulate=1)
-    trainer = Trainer(recipe, AuraEquiVAE(TINY_CONFIG, rngs=nnx.Rngs(0)))
+    results = two_steps()
+    if coordinator is not None:
+        results |= interrupted_run(Path(out))
+    if jax.process_index() == 0:
+        np.savez(Path(out) / "results.npz", **results)
+
+
+def two_steps() -> dict[str, Any]:
+    """Return the losses of two steps and the gradient of the first."""
+    trainer = Trainer(RECIPE, new_model(ONE_LEVEL, FLOAT32, 0))
     state, share = trainer.start(), BATCH // jax.process_count()
     own = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
     losses: list[float] = []
@@ -34,11 +40,27 @@ def main(out: str, coordinator: str | None = None) -> None:
         state, metrics = trainer.step(state, images, jax.random.key(step))
         losses.append(float(metrics["loss"]))
         if step == 0:  # after one step the first moment is the gradient, times 1 - 0.9
-            found = optax.tree.get_all_with_path(state.optimizer, "mu")
+            found = optax.tree.get_all_with_path(state.opt_state, "mu")
             moments = jax.tree.leaves([moment for _, moment in found])
             gradient = {f"gradient_{i}": np.asarray(moment) for i, moment in enumerate(moments)}
-    if jax.process_index() == 0:
-        np.savez(out, losses=losses, devices=jax.device_count(), **gradient)
+    return {"losses": losses, "devices": jax.device_count(), **gradient}
+
+
+def interrupted_run(folder: Path) -> dict[str, Any]:
+    """Stop a run in one process alone, after two steps, and train it to its end."""
+    spec = RunSpec(data=str(folder / "photos"), recipe=RECIPE, config=ONE_LEVEL)
+    finished, first = [], []
+    for limit in (2, RECIPE.steps + 1):
+        run, seen = open_run(spec, folder / "run", every=Every(record=1, plot=100)), []
+        state = run.resume()
+        first.append(int(state.step))
+
+        def stop(steps: list = seen, limit: int = limit) -> bool:
+            steps.append(1)
+            return jax.process_index() == 1 and len(steps) == limit
+
+        finished.append(run.train(state, should_stop=stop))
+    return {"finished": finished, "first": first}
 
 
 if __name__ == "__main__":

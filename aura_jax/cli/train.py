@@ -1,127 +1,165 @@
 """The command aura-jax train: its options, checked before anything heavy is imported."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from aura_jax.cli.interruption import INTERRUPTED, interruption
+from aura_jax.config import PRESETS, AuraConfig
 from aura_jax.errors import TrainingError
 from aura_jax.extras import needs
+from aura_jax.files import check_folder
 from aura_jax.training.config import (
+    LOSSES,
     PERCEPTUAL_LOSSES,
     PLAIN_LOSSES,
     PUBLISHED_LOSSES,
-    ComputeType,
     Crops,
     GradientNorms,
     Losses,
     Recipe,
+    RunSpec,
     Trained,
     parse_loss,
 )
 
 LENGTH, START, STEP, FLIPS, RUN = "Data and length", "Start", "Step", "Noise and flips", "Run"
+EXAMPLE = "Example: aura-jax train --data photos/ --config small --steps 20000 --out runs/small"
+
+
+def _option(panel: str, text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, **more)
 
 
 def train(
     data: Annotated[
-        Path, typer.Option(help="A folder of pictures or WebDataset tars, or one tar.")
+        Path,
+        typer.Option(
+            help="Images to train on: an image file, a folder (searched at any depth, with the "
+            "WebDataset tars in it), or one tar."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="The run's folder; a run that is there goes on.")],
-    steps: Annotated[int, typer.Option(help="Length of the run.", rich_help_panel=LENGTH)] = 20_000,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the run. A run that was interrupted there is resumed.")
+    ],
+    steps: Annotated[int, _option(LENGTH, "Number of optimizer steps.")] = 20_000,
     crops: Annotated[
         list[str] | None,
-        typer.Option(
-            help="SIZExBATCH, 256x16 by default; several are taken in turns.",
-            rich_help_panel=LENGTH,
+        _option(
+            LENGTH,
+            "Size of crops in pixels and batch, 256x16 by default; may be given several times to "
+            "take sizes in turns.",
+            metavar="SIZExBATCH",
         ),
     ] = None,
     workers: Annotated[
         int,
-        typer.Option(
-            min=0, help="Processes that decode pictures; 0: threads.", rich_help_panel=LENGTH
-        ),
+        _option(LENGTH, "Number of processes that decode images; 0 decodes in threads.", min=0),
     ] = 0,
     config: Annotated[
         str | None,
-        typer.Option(
-            help="Sizes of a new model: small, published, or a JSON file.", rich_help_panel=START
-        ),
+        _option(START, "Sizes of a new model: small, published, or a JSON file. Excludes --init."),
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option(help="Weights to fine-tune: a file or a hub id.", rich_help_panel=START),
+        _option(
+            START,
+            "Checkpoint to fine-tune: small, a file, or a hub id such as fal/AuraEquiVAE. "
+            "Excludes --config.",
+        ),
     ] = None,
     perceptual: Annotated[
         Path | None,
-        typer.Option(help="Weights that `convert.perceptual` wrote.", rich_help_panel=START),
+        _option(
+            START,
+            "File of VGG16 and LPIPS weights that `python -m convert.perceptual` wrote. Without it "
+            "the losses lpips and gan are off.",
+        ),
     ] = None,
     train: Annotated[
-        Trained, typer.Option(help="Which network learns.", rich_help_panel=STEP)
+        Trained,
+        _option(
+            STEP, "Network to train: all, encoder or decoder; the other one keeps its parameters."
+        ),
     ] = "all",
     loss: Annotated[
         list[str] | None,
-        typer.Option(
-            help="NAME=WEIGHT, once for each; the published recipe's by default.",
-            rich_help_panel=STEP,
+        _option(
+            STEP,
+            f"Loss and its weight; may be given several times. Names: {', '.join(LOSSES)}. "
+            "By default those of the published recipe, or l1, l2 and z2 without --perceptual.",
+            metavar="NAME=WEIGHT",
         ),
     ] = None,
     gradnorm: Annotated[
         GradientNorms | None,
-        typer.Option(
-            help="How gradients of image losses are scaled; without --loss and --perceptual: none.",
-            rich_help_panel=STEP,
+        _option(
+            STEP,
+            "How to normalize the gradients of image losses: batch (over the batch, for each "
+            "pixel), tensor (over all of it) or none.",
+            show_default="batch; for the default losses without --perceptual: none",
         ),
     ] = None,
     learning_rate: Annotated[
-        float, typer.Option(help="Divided by the config's ch.", rich_help_panel=STEP)
+        float, _option(STEP, "Learning rate; it is divided by the config's ch.")
     ] = 2**-6,
     accumulate: Annotated[
-        int, typer.Option(help="Micro-batches a step.", rich_help_panel=STEP)
+        int, _option(STEP, "Number of micro-batches per step, for batches that do not fit.")
     ] = 1,
     remat: Annotated[
-        bool, typer.Option("--remat", help="Less memory, more time.", rich_help_panel=STEP)
+        bool,
+        _option(STEP, "Recompute residual blocks to save memory; steps take longer.", "--remat"),
     ] = False,
-    dtype: Annotated[
-        ComputeType, typer.Option(help="To compute in.", rich_help_panel=STEP)
-    ] = "bf16",
+    compute_dtype: Annotated[
+        str | None,
+        _option(
+            STEP,
+            "Dtype to compute in; parameters stay float32.",
+            show_default="float32 on a CPU, bfloat16 on a GPU or TPU",
+            metavar="[bfloat16|float32]",
+        ),
+    ] = None,
     ema: Annotated[
-        float, typer.Option(help="Decay of the averaged weights.", rich_help_panel=STEP)
+        float, _option(STEP, "Decay of the averaged parameters, which the run exports.")
     ] = 0.999,
     noise: Annotated[
-        float, typer.Option(help="σ of the latent's noise.", rich_help_panel=FLIPS)
+        float, _option(FLIPS, "Standard deviation of the multiplicative noise on latents.")
     ] = 0.1,
-    p_horizontal: Annotated[float, typer.Option(help="Of a flip.", rich_help_panel=FLIPS)] = 0.5,
-    p_vertical: Annotated[float, typer.Option(help="Of a flip.", rich_help_panel=FLIPS)] = 0.5,
-    seed: Annotated[int, typer.Option(help="Of all chance.", rich_help_panel=RUN)] = 0,
+    p_horizontal: Annotated[
+        float, _option(FLIPS, "Probability of a horizontal flip of a sample.")
+    ] = 0.5,
+    p_vertical: Annotated[
+        float, _option(FLIPS, "Probability of a vertical flip of a sample.")
+    ] = 0.5,
+    seed: Annotated[
+        int, _option(RUN, "Random seed of initial parameters, data order, crops, noise and flips.")
+    ] = 0,
     record_every: Annotated[
-        int, typer.Option(min=1, help="Steps between lines of metrics.", rich_help_panel=RUN)
+        int, _option(RUN, "Number of steps between lines of metrics.", min=1)
     ] = 10,
-    save_every: Annotated[
-        int, typer.Option(min=1, help="Steps between checkpoints.", rich_help_panel=RUN)
-    ] = 1000,
-    picture_every: Annotated[
-        int, typer.Option(min=1, help="Steps between pictures.", rich_help_panel=RUN)
+    save_every: Annotated[int, _option(RUN, "Number of steps between checkpoints.", min=1)] = 1000,
+    plot_every: Annotated[
+        int, _option(RUN, "Number of steps between plots of samples and losses.", min=1)
     ] = 1000,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write its files too.", rich_help_panel=RUN)
+        bool, _option(RUN, "Write TensorBoard files into the run's folder.", "--tensorboard")
     ] = False,
     coordinator: Annotated[
         str | None,
-        typer.Option(
-            help="HOST:PORT,COUNT,INDEX of processes that train together, or auto on a cluster.",
-            rich_help_panel=RUN,
+        _option(
+            RUN,
+            "Train with other processes: the address of process 0, their number and the index of "
+            "this one, or auto on a cluster.",
+            metavar="HOST:PORT,COUNT,INDEX|auto",
         ),
     ] = None,
 ) -> None:
     """Train an autoencoder whose latents flip, or fine-tune one.
 
-    The same command goes on with a run that was interrupted.
+    The same command resumes a run that was interrupted. Ctrl-C saves a checkpoint first.
     """
     losses = tuple(map(parse_loss, loss or ())) or _default_losses(perceptual)
-    wanting = [name for name, _ in losses if name in PERCEPTUAL_LOSSES]
-    if wanting and perceptual is None:
-        raise TrainingError(f"the losses {', '.join(wanting)} need weights: give --perceptual")
     recipe = Recipe(
         steps=steps,
         crops=tuple(map(Crops.parse, crops or ("256x16",))),
@@ -135,18 +173,51 @@ def train(
         ema=ema,
         accumulate=accumulate,
         remat=remat,
-        dtype=dtype,
+        dtype=compute_dtype,
         seed=seed,
     )
-    with needs("train"):
-        from aura_jax.training import run
-        from aura_jax.training.loop import Every
-    run.run(
-        run.Settings(data, out, recipe, config, init, perceptual, workers, tensorboard),
-        Every(record_every, save_every, picture_every),
-        coordinator,
+    _check_weights(recipe, perceptual)
+    spec = RunSpec(
+        data=str(data),
+        recipe=recipe,
+        config=None if config is None else _read_config(config),
+        init=init,
+        perceptual=None if perceptual is None else str(perceptual),
+        workers=workers,
     )
+    check_folder(out)
+    with interruption() as answer:
+        with needs("train"):
+            from aura_jax.cli.training import run_training
+            from aura_jax.training.loop import Every
+        every = Every(record_every, save_every, plot_every)
+        finished = run_training(
+            spec, out, every, answer, tensorboard=tensorboard, coordinator=coordinator
+        )
+    if not finished:
+        raise typer.Exit(INTERRUPTED)
 
 
 def _default_losses(perceptual: Path | None) -> Losses:
     return PLAIN_LOSSES if perceptual is None else PUBLISHED_LOSSES
+
+
+def _check_weights(recipe: Recipe, perceptual: Path | None) -> None:
+    wanting = [name for name in recipe.weights if name in PERCEPTUAL_LOSSES]
+    if wanting and perceptual is None:
+        raise TrainingError(f"the losses {', '.join(wanting)} need weights: give --perceptual")
+
+
+def _read_config(name: str) -> AuraConfig:
+    """Return the config of a preset or a JSON file."""
+    if name in PRESETS:
+        return PRESETS[name]
+    try:
+        return AuraConfig.from_json(Path(name).read_text())
+    except OSError as error:
+        presets = ", ".join(PRESETS)
+        raise TrainingError(
+            f"config {name!r}: expected {presets} or a JSON file ({error.strerror})"
+        ) from None
+    except UnicodeDecodeError:
+        raise TrainingError(f"config {name!r}: not a JSON file: its text is not UTF-8") from None

@@ -1,4 +1,4 @@
-"""Train flip-equivariant autoencoders: losses, data, one jitted train step, the loop.
+"""Train flip-equivariant autoencoders: losses, data, a jitted train step and the loop.
 
 Needs `pip install "aura-jax[train]"`. `__init__.pyi` lists the public names.
 """

@@ -1,6 +1,5 @@
-"""A run's checkpoints through Orbax: whole or not there at all, the last few of them."""
+"""Checkpoints of a run through Orbax: whole or absent, the last few of them."""
 
-import logging
 import os
 import re
 import shutil
@@ -12,6 +11,7 @@ import grain
 import jax
 import orbax.checkpoint as ocp
 from grain.checkpoint import CheckpointRestore, CheckpointSave
+from rich.filesize import decimal
 
 from aura_jax.errors import TrainingError
 from aura_jax.training.step import TrainState
@@ -20,25 +20,24 @@ KEPT = 2
 
 
 class Checkpoints:
-    """The checkpoints in a folder; each holds a state and the place in the data.
+    """The checkpoints in a folder; each holds a state and the position in the data.
 
-    Writing goes on in the background; the next save, or `close`, waits for it.
+    They are written in the background; the next save, or `close`, waits for that. A failed write
+    makes Orbax log errors under "absl" and asyncio under "asyncio"; all of it is raised here too.
     """
 
     def __init__(self, folder: Path):
         self._folder = folder
-        for noisy in ("absl", "asyncio"):  # they log every failed write of what is raised anyway
-            logging.getLogger(noisy).setLevel(logging.CRITICAL)
         options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     @property
     def last(self) -> int | None:
-        """Steps that the last whole checkpoint has done; None if there is none."""
+        """The step of the last whole checkpoint; None if there is none."""
         return self._manager.latest_step()
 
     def save(self, state: TrainState, data: grain.DatasetIterator) -> None:
-        """Writes a checkpoint, if that of this step is not there yet.
+        """Write a checkpoint, unless there is one of this step.
 
         Raises:
             TrainingError: if it cannot be written, such as on a full disk.
@@ -46,31 +45,31 @@ class Checkpoints:
         step = int(state.step)
         if step == self.last:
             return
-        with self._failing_clearly():
+        with self._write_errors():
             self._manager.wait_until_finished()
         self._check_space(state)
-        with self._failing_clearly():
+        with self._write_errors():
             args = ocp.args.Composite(state=ocp.args.StandardSave(state), data=CheckpointSave(data))
             self._manager.save(step, args=args)
 
     def check(self) -> None:
-        """Looks at what goes on in the background.
+        """Check the write in the background.
 
         Raises:
             TrainingError: as `save`.
         """
-        with self._failing_clearly():
+        with self._write_errors():
             self._manager.check_for_errors()
 
     def restore(self, state: TrainState, data: grain.DatasetIterator) -> TrainState:
-        """The last checkpoint's state; sets the data to where it was.
+        """Read the last checkpoint, and set the data to its position.
 
         Args:
-            state: one of the same shapes, types and placement.
+            state: a state with the shapes, dtypes and placement to restore to.
             data: the iterator to set.
 
         Raises:
-            TrainingError: if it is not what this project wrote, whole.
+            TrainingError: if the checkpoint is damaged or of another model.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         args = ocp.args.Composite(
@@ -78,47 +77,52 @@ class Checkpoints:
         )
         try:
             return self._manager.restore(self.last, args=args)["state"]
-        except (OSError, LookupError, ValueError, TypeError) as error:
+        except Exception as error:  # Orbax 0.12 raises a plain Exception for a truncated file
+            reason = str(error).partition("\n")[0][:200]
             raise TrainingError(
-                f"{self._folder / str(self.last)}: the checkpoint is damaged ({error}); "
-                "remove its folder to go on from the one before"
+                f"{self._folder / str(self.last)}: the checkpoint is damaged ({reason}); "
+                "remove its folder to resume from the one before"
             ) from None
 
     def close(self) -> None:
-        """Waits until all is written.
+        """Wait until everything is written.
 
         Raises:
             TrainingError: as `save`.
         """
-        with self._failing_clearly():
+        with self._write_errors():
             self._manager.close()
 
+    def last_good(self) -> str:
+        """Name the checkpoint that a run can be resumed from, for messages.
+
+        It waits for a write in the background.
+        """
+        with suppress(OSError, ValueError):
+            self._manager.wait_until_finished()
+        self._manager.reload()  # reads the folder, which never holds a failed checkpoint
+        if self.last is None:
+            return "no checkpoint yet"
+        return f"last good checkpoint: step {self.last}"
+
     def _check_space(self, state: TrainState) -> None:
-        """Refuses to begin what cannot end: Orbax itself fails on a full disk with much ado."""
+        """Refuse to start a write that cannot finish: Orbax fails slowly on a full disk."""
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         free = shutil.disk_usage(self._folder).free
         if free < needed:
             raise TrainingError(
-                f"a checkpoint of {needed / 1e6:.0f} MB does not fit in the {free / 1e6:.0f} MB "
+                f"a checkpoint of {decimal(needed)} does not fit in the {decimal(free)} "
                 f"that are free; {self.last_good()}"
             )
 
     @contextmanager
-    def _failing_clearly(self) -> Iterator[None]:
+    def _write_errors(self) -> Iterator[None]:
+        """Turn the errors of a failed write into one that says the system's reason."""
         try:
             yield
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError) as error:  # TensorStore raises ValueError for all of them
             number = re.search(r"os_error_code='(\d+)'", str(error))
-            why = os.strerror(int(number[1])) if number else error
+            reason = os.strerror(int(number[1])) if number else error
             raise TrainingError(
-                f"a checkpoint could not be written: {why}; {self.last_good()}"
+                f"a checkpoint could not be written: {reason}; {self.last_good()}"
             ) from None
-
-    def last_good(self) -> str:
-        """What can still be gone on from, for messages; waits for what is being written."""
-        with suppress(OSError, ValueError):
-            self._manager.wait_until_finished()
-        self._manager.reload()  # from the folder, where what failed is not
-        if self.last is None:
-            return "no checkpoint yet"
-        return f"last good checkpoint: step {self.last}"

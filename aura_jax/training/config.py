@@ -1,4 +1,4 @@
-"""How a run trains: one frozen value, which a run's folder keeps and a resumed run must repeat."""
+"""The settings of a training run: frozen values, checked when they are made; imports no JAX."""
 
 import dataclasses
 import math
@@ -6,18 +6,19 @@ import re
 from typing import Literal, NamedTuple
 
 from aura_jax.config import AuraConfig
+from aura_jax.dtypes import BFLOAT16, FLOAT32, as_dtype
 from aura_jax.errors import TrainingError
-from aura_jax.training.losses import IMAGE_LOSSES, POOL
 
 type GradientNorms = Literal["batch", "tensor", "none"]
 type Trained = Literal["all", "encoder", "decoder"]
-type ComputeType = Literal["bf16", "f32"]
 type Losses = tuple[tuple[str, float], ...]
 
-LOSSES = (*IMAGE_LOSSES, "z2", "lpips", "gan", "encoder")
+LOSSES = ("l1", "l2", "pooled_l1", "blurry_l1", "z2", "lpips", "gan", "encoder")
 PERCEPTUAL_LOSSES = ("lpips", "gan")
 PUBLISHED_LOSSES: Losses = (("lpips", 1.0), ("pooled_l1", 0.2), ("z2", 1.0), ("gan", 1.0))
 PLAIN_LOSSES: Losses = (("l1", 0.2), ("l2", 1.0), ("z2", 1e-4))
+POOL = 16  # pixels a side of the squares whose colors `pooled_l1` compares
+COMPUTE_DTYPES = (BFLOAT16, FLOAT32)
 
 
 class Crops(NamedTuple):
@@ -28,10 +29,10 @@ class Crops(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Crops":
-        """The crops of a text such as 256x16.
+        """Parse a text such as 256x16.
 
         Raises:
-            TrainingError: if it is not of that form.
+            TrainingError: if the text is not SIZExBATCH with numbers of 1 or more.
         """
         match = re.fullmatch(r"(\d+)x(\d+)", text)
         if match is None or 0 in (int(match[1]), int(match[2])):
@@ -41,33 +42,35 @@ class Crops(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """The published recipe, but for its length; see each field.
+    """How to train; the defaults are the published recipe.
 
     Attributes:
         steps: optimizer steps of the whole run; the cosine schedule ends with them.
-        crops: sizes and batches, taken in turns, one a step.
-        losses: (name, weight) of each term; names are those of LOSSES.
+        crops: sizes and batches, taken in turns, one per step.
+        losses: (name, weight) of each term; LOSSES lists the names.
         gradnorm: how gradients of the image losses are normalized (`losses.gradnorm`, with the
             loss's weight), or "none": then weights multiply the losses.
-        train: which network learns; the other one stays as it is.
+        train: the network that learns; the other one keeps its parameters.
         noise: σ of the multiplicative noise on the latent.
         p_horizontal: probability of a horizontal flip of latent and target, per sample.
-        p_vertical: probability of a vertical one.
+        p_vertical: probability of a vertical flip, likewise.
         learning_rate: divided by the config's `ch` to give the rate of most parameters.
         conv_in_rate: the rate of parameters with conv_in in their name.
         discriminator_rate: the rate of the discriminator.
         warmup: steps of linear warm-up, at most a tenth of all.
         weight_decay: of AdamW; its betas are (0.9, 0.95).
         gan_start: step from which the "gan" loss counts.
-        ema: decay of the averaged weights, which are what a run exports.
-        accumulate: micro-batches a step, for a batch that does not fit; gradients are averaged.
-            With `gradnorm` this is not the same as one large batch: each has norms of its own.
+        ema: decay of the averaged parameters, which a run exports.
+        accumulate: micro-batches per step, for a batch that does not fit; gradients are averaged.
+            With `gradnorm` this differs from one large batch, since each has norms of its own.
         remat: whether to recompute ResnetBlocks in the backward pass instead of keeping them.
-        dtype: what networks compute in; weights are float32.
-        seed: of the initial weights, the order of the data, crops, noise and flips.
+        dtype: the dtype to compute in, "bfloat16" or "float32" (also "bf16", "f32"); None is the
+            default of the device. Parameters are float32.
+        seed: of the initial parameters, data order, crops, noise and flips.
 
     Raises:
         TrainingError: if a value is out of its range or a loss is unknown.
+        AuraError: if `dtype` is none of the above.
     """
 
     steps: int
@@ -87,37 +90,56 @@ class Recipe:
     ema: float = 0.999
     accumulate: int = 1
     remat: bool = False
-    dtype: ComputeType = "bf16"
+    dtype: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self._check_losses()
+        self._check_ranges()
+        self._check_crops()
+        if self.dtype is not None:
+            object.__setattr__(self, "dtype", str(as_dtype(self.dtype, COMPUTE_DTYPES)))
+
+    def _check_losses(self) -> None:
         names = [name for name, _ in self.losses]
         for name in names:
             if name not in LOSSES:
                 raise TrainingError(f"loss {name!r}: expected one of {', '.join(LOSSES)}")
-        if not set(names) - {"z2"} or len(set(names)) < len(names):
-            raise TrainingError(f"losses {names}: expected different ones, and one of images")
-        if self.steps < 1 or self.accumulate < 1 or not self.crops:
-            raise TrainingError(f"steps and accumulate must be 1 or more, with some crops: {self}")
+        if len(set(names)) < len(names):
+            raise TrainingError(f"losses {', '.join(names)}: a loss is given twice")
+        if not set(names) - {"z2"}:
+            raise TrainingError(f"losses {names}: expected at least one loss of images")
+
+    def _check_ranges(self) -> None:
+        if self.steps < 1 or self.accumulate < 1:
+            raise TrainingError(
+                f"steps={self.steps}, accumulate={self.accumulate}: expected 1 or more"
+            )
         for name in ("p_horizontal", "p_vertical", "ema"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TrainingError(f"{name}={getattr(self, name)}: expected 0 to 1")
-        numbers = ("noise", "learning_rate", "conv_in_rate", "discriminator_rate")
-        numbers += ("warmup", "weight_decay", "gan_start", "seed")
-        for name, value in (*((n, getattr(self, n)) for n in numbers), *self.losses):
-            if not 0 <= value < math.inf:  # so that NaN is caught too
-                raise TrainingError(f"{name}={value}: expected 0 or more")
+        names = ("noise", "learning_rate", "conv_in_rate", "discriminator_rate")
+        names += ("warmup", "weight_decay", "gan_start", "seed")
+        for name, value in (*((n, getattr(self, n)) for n in names), *self.losses):
+            if not 0 <= value < math.inf:  # false for NaN too
+                raise TrainingError(f"{name}={value}: expected a finite number, 0 or more")
+
+    def _check_crops(self) -> None:
+        if not self.crops:
+            raise TrainingError("crops: expected at least one size and batch")
         for size, batch in self.crops:
             if batch % self.accumulate:
-                raise TrainingError(f"a batch of {batch} does not split into {self.accumulate}")
-            if "pooled_l1" in names and size < POOL:
-                raise TrainingError(f"crops of {size}: pooled_l1 needs {POOL} pixels")
+                raise TrainingError(
+                    f"a batch of {batch} does not split into {self.accumulate} micro-batches"
+                )
+            if "pooled_l1" in self.weights and size < POOL:
+                raise TrainingError(f"crops of {size}: the loss pooled_l1 needs {POOL} pixels")
 
     def check(self, config: AuraConfig, devices: int) -> None:
-        """Refuses crops that do not fit a model or split over devices.
+        """Check that crops fit a model and batches split over devices.
 
         Raises:
-            TrainingError: with the crop and what it must be a multiple of.
+            TrainingError: with the crop or batch and the number it must be a multiple of.
         """
         for size, batch in self.crops:
             if size % config.downsampling:
@@ -130,7 +152,7 @@ class Recipe:
 
     @property
     def weights(self) -> dict[str, float]:
-        """The losses by name."""
+        """The weights of the losses by name."""
         return dict(self.losses)
 
     @property
@@ -139,11 +161,47 @@ class Recipe:
         return min(self.warmup, self.steps // 10)
 
 
-def parse_loss(text: str) -> tuple[str, float]:
-    """A name and its weight of a text such as l1=0.5; the weight is 1 if none is given.
+@dataclasses.dataclass(frozen=True)
+class RunSpec:
+    """Everything that a run is started with, and that must be the same when it is resumed.
+
+    Attributes:
+        data: an image file, a folder of images and tars, or a tar.
+        recipe: how to train.
+        config: the sizes of a new model; None to fine-tune.
+        init: a checkpoint to fine-tune, as `aura_jax.load` takes it; None for a new model.
+        perceptual: the file of VGG16 and LPIPS weights, if any.
+        workers: processes that decode images; 0 decodes in threads.
+        images: how many images there are; counted when the run starts, as are those below.
+        images_sha256: hash of their names.
+        processes: how many processes train together.
 
     Raises:
-        TrainingError: if the weight is no number.
+        TrainingError: if neither or both of `config` and `init` are given.
+    """
+
+    data: str
+    recipe: Recipe
+    config: AuraConfig | None = None
+    init: str | None = None
+    perceptual: str | None = None
+    workers: int = 0
+    images: int = 0
+    images_sha256: str = ""
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        if (self.config is None) == (self.init is None):
+            raise TrainingError(
+                "give either config, for a new model, or init, a checkpoint to fine-tune"
+            )
+
+
+def parse_loss(text: str) -> tuple[str, float]:
+    """Parse a loss and its weight, such as l1=0.5; the weight is 1 if none is given.
+
+    Raises:
+        TrainingError: if the weight is not a number.
     """
     name, _, weight = text.partition("=")
     try:

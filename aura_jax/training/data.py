@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,40 +16,40 @@ from absl import flags
 from jaxtyping import UInt8
 from PIL import Image
 
-from aura_jax.errors import ImageError, TrainingError, first_of
+from aura_jax.errors import ImageError, TrainingError
 from aura_jax.images.io import decode_8_bit
-from aura_jax.images.readers import ImageFile
+from aura_jax.images.readers import ImageFile, check_skipped, find_images
 from aura_jax.images.transforms import Pixels8
 from aura_jax.training.config import Crops
+from aura_jax.training.workdir import read_lines
 
-MAX_SHRINKING = 2.0  # smaller still, pixels hold more detail than those of photographs do
-MAX_SKIPPED = 0.1  # of all pictures; with more, the data is not what its owner thinks
+__all__ = ["Batch", "Skipped", "batches", "fetch", "find_images"]
+
+MAX_SHRINKING = 2.0  # scaled down further, crops would show more detail than photographs have
+MAX_SKIPPED = 0.1  # of all images; if more are skipped, the data is not what its owner thinks
 
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-    """The pictures that were left out, kept in a file that all decoding processes append to.
+    """The skipped images, kept in a file that all decoding processes append to.
 
     Attributes:
-        path: JSON lines, each a name and why.
-        total: how many pictures there are, of which at most a tenth may be left out.
+        path: JSON lines, each a name and the reason.
+        total: how many images there are; at most a tenth of them may be skipped.
     """
 
     path: Path
     total: int
 
     def read(self) -> dict[str, str]:
-        """Why each picture was left out, by its name."""
-        if not self.path.exists():
-            return {}
-        lines = self.path.read_text().splitlines(keepends=True)
-        return dict(json.loads(line) for line in lines if line.endswith("\n"))  # others are half
+        """Read why each image was skipped, by its name."""
+        return dict(read_lines(self.path))
 
     def add(self, name: str, reason: str) -> None:
-        """Notes a picture, once.
+        """Record a skipped image, once.
 
         Raises:
-            TrainingError: as `check`.
+            ImageError: as `check`.
         """
         if name not in self.read():
             with self.path.open("a") as file:  # in one write, which processes cannot interleave
@@ -55,31 +57,26 @@ class Skipped:
         self.check()
 
     def check(self) -> None:
-        """Stops what goes on without too many pictures.
+        """Check that at most a tenth of the images are skipped.
 
         Raises:
-            TrainingError: if more than a tenth are left out, with the first of them.
+            ImageError: if more are, with the first reasons.
         """
-        reasons = self.read()
-        if len(reasons) > MAX_SKIPPED * self.total:
-            raise TrainingError(
-                f"{len(reasons)} of {self.total} pictures cannot be trained on, which is over "
-                f"{MAX_SKIPPED:.0%}; {first_of(reasons.values())}"
-            )
+        check_skipped(self.read(), int(MAX_SKIPPED * self.total), f"a tenth of {self.total} images")
 
 
-type Crop = tuple[Pixels8, str]  # and the name of the picture
+type Crop = tuple[Pixels8, str]  # and the name of the image
 
 
 class Batch(NamedTuple):
-    """Crops [B, size, size, 3] as 8-bit RGB, and the names of the pictures they are from."""
+    """Crops [B, size, size, 3] as 8-bit RGB, and the names of the images they come from."""
 
     images: UInt8[np.ndarray, "b s s 3"]
     names: tuple[str, ...]
 
 
 def batches(
-    photos: Sequence[ImageFile],
+    images: Sequence[ImageFile],
     crops: Sequence[Crops],
     *,
     seed: int,
@@ -88,31 +85,31 @@ def batches(
     process: int = 0,
     processes: int = 1,
 ) -> grain.DatasetIterator[Batch]:
-    """An endless iterator of batches, of each of `crops` in turns.
+    """Make an endless iterator of batches that takes each of `crops` in turn.
 
-    Each crop is a random square of a picture, of `size` pixels up to twice that (log-uniform) as
-    far as the picture reaches, scaled down to `size`. Pictures that cannot be read or are smaller
-    than the crop are left out and noted.
+    Each crop is a random square of an image, of `size` pixels up to twice that (log-uniform) as
+    far as the image reaches, scaled down to `size`. Images that cannot be read or are smaller than
+    the crop are skipped and recorded.
 
     Args:
-        photos: the pictures.
+        images: the image files, as `find_images` lists them.
         crops: sizes, and batches over all processes.
         seed: of the order and the crops.
-        skipped: where to note them.
+        skipped: the record of skipped images.
         workers: processes that decode; 0 decodes in threads of this one.
         process: index of this process among `processes` that train together.
-        processes: each takes its own part of the pictures and of every batch.
+        processes: each takes its own part of the images and of every batch.
 
     Returns:
         A Grain iterator, whose get_state() and set_state() resume it exactly.
 
     Raises:
-        TrainingError: if there are fewer pictures than a batch needs.
+        TrainingError: if there are fewer images than a batch needs.
     """
     largest = max(batch for _, batch in crops)
-    if len(photos) < largest:
-        raise TrainingError(f"{len(photos)} pictures are fewer than a batch of {largest}")
-    own = photos[process::processes]
+    if len(images) < largest:
+        raise TrainingError(f"{len(images)} images are fewer than a batch of {largest}")
+    own = images[process::processes]
     streams = [
         grain.MapDataset.source(own)
         .seed(seed + i)
@@ -126,46 +123,59 @@ def batches(
     ]
     mixed = grain.IterDataset.mix(streams)
     if workers:
-        if (
-            not flags.FLAGS.is_parsed()
-        ):  # Grain asks for its flags, which only absl's own apps parse
+        if not flags.FLAGS.is_parsed():  # Grain reads flags, which only absl's own apps parse
             flags.FLAGS.mark_as_parsed()
-        options = grain.MultiprocessingOptions(num_workers=workers)
-        mixed = mixed.mp_prefetch(options, worker_init_fn=_leave_interrupts_to_the_run)
+        resource_tracker.ensure_running()  # started within a fetch it would unblock SIGINT there
+        mixed = mixed.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     return iter(mixed)
 
 
 def fetch(data: grain.DatasetIterator[Batch], skipped: Skipped) -> Batch:
-    """The next batch.
+    """Take the next batch.
 
     Raises:
-        TrainingError: if too many pictures are left out, or a decoding process has died.
+        ImageError: if too many images are skipped.
+        TrainingError: if a decoding process has died.
     """
     try:
-        return next(data)
+        with _interrupts_blocked():
+            return next(data)
     except Exception as error:
         skipped.check()  # the plain error, without what Grain and other processes wrap it in
-        if "terminated unexpectedly" in str(error):
-            raise TrainingError("a process that decodes pictures was killed (memory?)") from None
+        if "terminated unexpectedly" in str(error):  # Grain raises a plain RuntimeError
+            raise TrainingError(
+                "a process that decodes images was killed, maybe for its memory; "
+                "use fewer --workers"
+            ) from None
         raise
 
 
-def _leave_interrupts_to_the_run(_index: int, _count: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the run saves first, then ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Block SIGINT, for decoding processes that start in the block and inherit the mask.
+
+    Ctrl-C reaches every process of a terminal, but only the run may answer it: it saves first, then
+    ends its workers. A Ctrl-C during the block reaches this process at its end.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _random_crop(
-    photo: ImageFile, rng: np.random.Generator, *, size: int, skipped: Skipped
+    file: ImageFile, rng: np.random.Generator, *, size: int, skipped: Skipped
 ) -> Crop | None:
+    name = str(file)
     try:
-        image = decode_8_bit(photo.read(), str(photo))
+        image = decode_8_bit(file.read(), name)
         if min(image.size) < size:
-            raise ImageError(f"{photo}: {image.width} x {image.height}, under the crop of {size}")
+            raise ImageError(f"{image.width} x {image.height}, smaller than the crop of {size}")
     except (ImageError, OSError) as error:
-        skipped.add(str(photo), str(error))
+        skipped.add(name, str(error).removeprefix(f"{name}: "))
         return None
-    return _crop(image, rng, size), str(photo)
+    return _crop(image, rng, size), name
 
 
 def _crop(image: Image.Image, rng: np.random.Generator, size: int) -> Pixels8:

@@ -1,35 +1,59 @@
-"""Initial weights from which an equivariant autoencoder learns fast.
+"""Initial parameters from which an equivariant autoencoder learns fast.
 
-- Kernels are made symmetric: a flip is to permute the channels of every hidden layer, in quadruples
-  (the regular representation of Z2 × Z2), which takes nothing from what the network can express.
-  So the decoder is equivariant before it has learned anything. Training keeps its freedom.
+- Kernels are made symmetric: a flip permutes the channels of every hidden layer, in quadruples (the
+  regular representation of Z2 × Z2), which does not limit what the network can express. The decoder
+  is then equivariant before it has learned anything. Training remains free to change it.
 - Residual branches start at 0 (De & Smith 2020), so the networks start as short chains.
-- The last norm of a network divides by the contrast of the whole image. Of the channels of each of
-  its groups half start at 1 and half at -1: against these, brightness and contrast are not lost.
+- The last norm of a network divides by the contrast of the whole image. Half of the channels of
+  each of its groups start at 1 and half at -1, a reference that keeps brightness and contrast.
 """
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from aura_jax.config import NORM_GROUPS
+from aura_jax.checkpoint.validation import blueprint
+from aura_jax.config import NORM_GROUPS, AuraConfig
 from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.symmetry import HORIZONTAL_SIGNS, VERTICAL_SIGNS
-from aura_jax.training.params import take_apart
+from aura_jax.training.params import split
 
-# Of a flip: the kernel's axis that it reverses, the signs of latent channels that it changes, and
-# the bit of a hidden channel's number among the 32 of the norm that it changes.
-FLIPS = ((1, HORIZONTAL_SIGNS, 1), (0, VERTICAL_SIGNS, 2))
+# For each flip: the axis of a kernel that it reverses, the latent channels that it negates, and the
+# bit that it changes in the number of a hidden channel's norm group.
+ACTIONS = ((1, HORIZONTAL_SIGNS, 1), (0, VERTICAL_SIGNS, 2))
 BRANCH_ENDS = ("conv2.kernel", "proj_out.kernel")
 
 
-def starting_point(vae: AuraEquiVAE) -> AuraEquiVAE:
-    """A freshly initialized model, as training should start from it.
+def new_model(config: AuraConfig, dtype: np.dtype, seed: int) -> AuraEquiVAE:
+    """Make a model with random float32 parameters, made symmetric by `starting_point`.
 
-    Then decoder(g·z) = g·decoder(z) to rounding, and encoder(g·x) = g·encoder(x) but for the
-    padding of the downsampling, which has no mirror image.
+    Args:
+        config: the sizes.
+        dtype: the dtype that the model computes in.
+        seed: of the random parameters.
     """
-    structure, weights = take_apart(vae)
+    graph, _ = blueprint(config, dtype, np.dtype(np.float32))
+    return nnx.merge(graph, _new_state(config, jax.random.key(seed)))
+
+
+# One program for all parameters, hardly optimized: it runs once, and XLA would take 20 s on a CPU
+# to optimize the random bits of every parameter.
+@partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
+def _new_state(config: AuraConfig, key: Array) -> nnx.State:
+    return nnx.state(starting_point(AuraEquiVAE(config, rngs=nnx.Rngs(key))))
+
+
+def starting_point(vae: AuraEquiVAE) -> AuraEquiVAE:
+    """Change a freshly initialized model into one that training should start from.
+
+    It has decoder(g·z) = g·decoder(z) to rounding, and encoder(g·x) = g·encoder(x) except for the
+    padding of the downsampling, which is not symmetric.
+    """
+    graph, params = split(vae)
     last_block = f"decoder.up.0.block.{vae.config.num_res_blocks}"
     references = {
         f"{block}.conv2.bias": _reference(width)
@@ -39,21 +63,21 @@ def starting_point(vae: AuraEquiVAE) -> AuraEquiVAE:
         )
     }
     kernels = {
-        name: jnp.zeros_like(weight) if name.endswith(BRANCH_ENDS) else _symmetric(name, weight)
-        for name, weight in weights.items()
-        if weight.ndim == 4
+        name: jnp.zeros_like(kernel) if name.endswith(BRANCH_ENDS) else _symmetric(name, kernel)
+        for name, kernel in params.items()
+        if kernel.ndim == 4
     }
-    return structure.assemble(weights | kernels | references)
+    return graph.merge(params | kernels | references)
 
 
 def _reference(width: int) -> Float[Array, " c"]:
-    """1 and -1 in turns within each group of the norm."""
+    """Return 1 and -1 in turns within each group of the norm."""
     place = np.arange(width) % (width // NORM_GROUPS)
-    return jnp.where(place % 2 == 0, 1.0, -1.0)
+    return jnp.asarray(np.where(place % 2 == 0, 1, -1), jnp.float32)
 
 
 def _symmetric(name: str, kernel: Float[Array, "kh kw i o"]) -> Float[Array, "kh kw i o"]:
-    for axis, signs, bit in FLIPS:
+    for axis, signs, bit in ACTIONS:
         take_in, sign_in = _action(kernel.shape[2], _kind(name, "in"), signs, bit)
         take_out, sign_out = _action(kernel.shape[3], _kind(name, "out"), signs, bit)
         flipped = jnp.flip(kernel, axis)[:, :, take_in][..., take_out]
@@ -63,7 +87,7 @@ def _symmetric(name: str, kernel: Float[Array, "kh kw i o"]) -> Float[Array, "kh
 
 
 def _kind(name: str, side: str) -> str:
-    """What the channels at one side of a convolution are."""
+    """Name the kind of the channels at one side of a convolution."""
     ends = {"encoder.conv_in": "image", "decoder.conv_in": "latent"}
     if side == "out":
         ends = {"encoder.conv_out": "latent", "decoder.conv_out": "image"}
@@ -74,7 +98,7 @@ def _kind(name: str, side: str) -> str:
 def _action(
     channels: int, kind: str, signs: slice, bit: int
 ) -> tuple[Int[np.ndarray, " c"], Float[np.ndarray, " c"]]:
-    """Where a flip takes each channel from, and with which sign."""
+    """Return the channel that a flip takes each channel from, and its sign."""
     here, sign = np.arange(channels), np.ones(channels, np.float32)
     if kind == "latent":
         sign[signs] = -1

@@ -2,16 +2,11 @@
 
 import dataclasses
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 import grain
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 
 from aura_jax.checkpoint.loading import save
 from aura_jax.errors import AuraError, TrainingError
@@ -19,20 +14,20 @@ from aura_jax.images.io import write_image
 from aura_jax.training.checkpointing import Checkpoints
 from aura_jax.training.data import Batch, Skipped, fetch
 from aura_jax.training.plots import loss_curve, samples
+from aura_jax.training.processes import anywhere
 from aura_jax.training.step import Metrics, Trainer, TrainState
-from aura_jax.training.workdir import RunFolder
+from aura_jax.training.workdir import Record, Workdir
 
-type Record = dict[str, float | int]
 type Observer = Callable[[Record], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Every:
-    """After how many steps something is done."""
+    """The number of steps between lines of metrics, checkpoints and plots."""
 
     record: int = 10
     save: int = 1000
-    picture: int = 1000
+    plot: int = 1000
 
 
 class Run:
@@ -40,13 +35,13 @@ class Run:
 
     Args:
         trainer: what to do in a step.
-        data: batches; set to where the last checkpoint was.
-        skipped: which pictures are left out.
-        folder: where to write.
+        data: batches; set to the position of the last checkpoint.
+        skipped: the record of skipped images.
+        workdir: where to write.
         every: how often to write.
 
     Attributes:
-        observe: is given the metrics of every step, with the step, as numbers.
+        writes: whether this process writes metrics, plots and model; one of all processes does.
     """
 
     def __init__(
@@ -54,60 +49,77 @@ class Run:
         trainer: Trainer,
         data: grain.DatasetIterator[Batch],
         skipped: Skipped,
-        folder: RunFolder,
+        workdir: Workdir,
         *,
         every: Every = Every(),
     ):
         self.trainer, self.data, self.skipped = trainer, data, skipped
-        self.folder, self.every = folder, every
-        self.observe: Observer = lambda metrics: None
-        self.checkpoints = Checkpoints(folder.checkpoints)
+        self.workdir, self.every = workdir, every
+        self.checkpoints = Checkpoints(workdir.checkpoints)
         self.writes = jax.process_index() == 0
         self._key = jax.random.key(trainer.recipe.seed)
         self._pending: tuple[int, Batch, Metrics] | None = None
         self._settled = time.monotonic()
 
     def resume(self) -> TrainState:
-        """The state to go on from: the last checkpoint's, or the start."""
+        """Restore the state of the last checkpoint, or make the first one.
+
+        Raises:
+            TrainingError: if the checkpoint is damaged.
+        """
         state = self.trainer.start()
         if self.checkpoints.last is not None:
             state = self.checkpoints.restore(state, self.data)
         if self.writes:
-            self.folder.rewind(int(state.step))
+            self.workdir.rewind(int(state.step))
         return state
 
-    def train(self, state: TrainState) -> bool:
-        """Trains to the recipe's last step.
+    def train(
+        self,
+        state: TrainState,
+        *,
+        observe: Observer = lambda metrics: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Train to the recipe's last step.
+
+        Args:
+            state: the state that `resume` returned.
+            observe: called with the metrics of every step, as numbers, and the step.
+            should_stop: called after every step; if it returns true in any process, all save and
+                stop.
 
         Returns:
-            Whether it got there; False if it was interrupted, and can be resumed.
+            Whether the last step is done; False if the run was stopped and can be resumed.
 
         Raises:
             TrainingError: if a loss is not finite, or a checkpoint cannot be written.
+            ImageError: if too many images are skipped.
         """
         first, last = int(state.step), self.trainer.recipe.steps
-        with interruption() as interrupted:
-            for step in range(first + 1, last + 1):
-                batch = fetch(self.data, self.skipped)
-                key = jax.random.fold_in(self._key, step)
-                state, metrics = self.trainer.step(state, batch.images, key)
-                self._settle()  # of the step before, while this one runs
-                self.checkpoints.check()
-                self._pending = (step, batch, metrics)
-                stop = _anywhere(interrupted())
-                if step % self.every.save == 0 or step == last or stop:
-                    self._save(state)
-                if step % self.every.picture == 0 or step == last:
-                    self._draw(state, step, batch)
-                if stop:
-                    break
+        for step in range(first + 1, last + 1):
+            batch = fetch(self.data, self.skipped)
+            key = jax.random.fold_in(self._key, step)
+            state, metrics = self.trainer.step(state, batch.images, key)
+            self._settle(observe)  # of the step before, while this one runs
+            self.checkpoints.check()
+            self._pending = (step, batch, metrics)
+            stop = anywhere(should_stop())
+            if step % self.every.save == 0 or step == last or stop:
+                self._settle(observe)
+                self._save(state)
+            if step % self.every.plot == 0 or step == last:
+                self._settle(observe)
+                self._plot(state, step, batch)
+            if stop:
+                break
         if first == last:  # it may have been killed between its last checkpoint and its model
             self._save(state)
         self.checkpoints.close()
         return int(state.step) == last
 
-    def _settle(self) -> None:
-        """Looks at the last step's metrics, which waits for them.
+    def _settle(self, observe: Observer) -> None:
+        """Check, record and pass on the metrics of the last step, which waits for them.
 
         Raises:
             TrainingError: if its loss is not finite.
@@ -117,67 +129,40 @@ class Run:
         step, batch, metrics = self._pending
         self._pending = None
         values = {name: float(value) for name, value in metrics.items()}
+        self._check_finite(step, batch, values)
+        now = time.monotonic()
+        seconds, self._settled = round(now - self._settled, 3), now
+        line = {"step": step, "size": batch.images.shape[1], "seconds": seconds, **values}
+        observe(line)
+        if self.writes and step % self.every.record == 0:
+            self.workdir.record(line)
+
+    def _check_finite(self, step: int, batch: Batch, values: dict[str, float]) -> None:
         if not math.isfinite(values["loss"] + values["gradient_norm"]):
             files = "\n  ".join(sorted(set(batch.names)))
             raise TrainingError(
                 f"step {step}: the loss is {values['loss']}, the norm of its gradient "
-                f"{values['gradient_norm']}; {self.checkpoints.last_good()}; the batch's "
-                f"pictures were\n  {files}"
+                f"{values['gradient_norm']}; {self.checkpoints.last_good()}; the batch's images "
+                f"were\n  {files}"
             )
-        now = time.monotonic()
-        seconds, self._settled = round(now - self._settled, 3), now
-        line = {"step": step, "size": batch.images.shape[1], "seconds": seconds, **values}
-        self.observe(line)
-        if self.writes and step % self.every.record == 0:
-            self.folder.record(line)
 
     def _save(self, state: TrainState) -> None:
-        self._settle()
-        if not self.trainer.is_finite(state):  # nothing that is not finite is ever saved
+        if not self.trainer.is_finite(state):  # only finite parameters are ever saved
             raise TrainingError(
-                f"step {int(state.step)}: weights have become infinite or NaN; "
-                f"{self.checkpoints.last_good()}; take a smaller --learning-rate"
+                f"step {int(state.step)}: parameters have become infinite or NaN; "
+                f"{self.checkpoints.last_good()}; lower the learning rate"
             )
         self.checkpoints.save(state, self.data)
         if self.writes:
             try:
-                save(self.trainer.averaged(state), self.folder.model)
+                save(self.trainer.averaged(state), self.workdir.model)
             except AuraError as error:
                 raise TrainingError(f"{error}; {self.checkpoints.last_good()}") from None
 
-    def _draw(self, state: TrainState, step: int, batch: Batch) -> None:
-        self._settle()
+    def _plot(self, state: TrainState, step: int, batch: Batch) -> None:
         if not self.writes:
             return
-        picture = samples(f"step {step}", self.trainer.averaged(state), batch.images)
-        write_image(self.folder.picture("samples"), picture)
-        if lines := self.folder.read_metrics():
-            write_image(self.folder.picture("losses"), loss_curve(lines))
-
-
-def _anywhere(here: bool) -> bool:
-    """Whether something is so in any process: all must stop at the same step."""
-    if jax.process_count() == 1:
-        return here
-    return bool(multihost_utils.process_allgather(np.array(here)).any())
-
-
-@contextmanager
-def interruption() -> Iterator[Callable[[], bool]]:
-    """Within it the first Ctrl-C or SIGTERM only makes what it yields true; a second one stops."""
-    received = False
-
-    def note(number: int, frame: Any) -> None:
-        nonlocal received
-        received = True
-        for signal_number, handler in before.items():
-            signal.signal(signal_number, handler)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield lambda: received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        image = samples(f"step {step}", self.trainer.averaged(state), batch.images)
+        write_image(self.workdir.plot("samples"), image)
+        if lines := self.workdir.read_metrics():
+            write_image(self.workdir.plot("losses"), loss_curve(lines))

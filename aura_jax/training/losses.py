@@ -1,4 +1,4 @@
-"""What a decoded image is compared by. Images are [B, H, W, C] floats in [-1, 1]."""
+"""Losses that compare a decoded image with its target: [B, H, W, C] floats in [-1, 1]."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +11,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-POOL = 16  # pixels a side of the squares whose colors `pooled_l1` compares
+from aura_jax.training.config import POOL
+
 SHARP = 0.8  # blurriness below this weighs nothing in `blurry_l1`
 GRADIENT_EPSILON = 1e-8
 LAPLACIAN = np.array(  # a pixel against the 20 around it, without the corners
@@ -32,14 +33,14 @@ type GradientNorm = Literal["batch", "tensor"]
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def gradnorm(x: Array, weight: float = 1.0, over: GradientNorm = "batch") -> Array:
-    """The identity, whose gradient has a norm that is set: g becomes weight·g / (‖g‖₂ + 1e-8).
+    """Return `x`, and scale its gradient g to a given norm: weight·g / (‖g‖₂ + 1e-8).
 
-    So each loss pulls on the image with a strength of our choice, whatever its own scale.
+    The weight then sets how strongly a loss acts on the image, whatever the loss's own scale.
 
     Args:
         x: any array whose first axis is the batch.
-        weight: the norm that the gradient gets.
-        over: "batch" takes ‖g‖₂ over the batch axis, apart for each pixel and channel, as the
+        weight: the norm of the scaled gradient.
+        over: "batch" takes ‖g‖₂ over the batch axis, for each pixel and channel on its own, as the
             published run did; "tensor" takes it over the whole gradient.
     """
     del weight, over
@@ -60,36 +61,35 @@ gradnorm.defvjp(_gradnorm_forward, _gradnorm_backward)
 
 
 def l1(decoded: Images, target: Images) -> Scalar:
-    """Mean |decoded - target|."""
+    """Compute the mean of |decoded - target|."""
     return jnp.abs(decoded - target).mean()
 
 
 def l2(decoded: Images, target: Images) -> Scalar:
-    """Mean (decoded - target)²."""
+    """Compute the mean of (decoded - target)²."""
     return jnp.square(decoded - target).mean()
 
 
 def pooled_l1(decoded: Images, target: Images) -> Scalar:
-    """Mean |P(decoded) - P(target)|, where P takes the means of squares of 16 × 16 pixels.
+    """Compute the mean of |P(decoded) - P(target)|, where P averages squares of 16 × 16 pixels.
 
-    So it sees colors and shading, no detail.
-
-    Pixels at the right and bottom that fill no square are left out.
+    It compares colors and shading and ignores detail. Pixels at the right and bottom that fill no
+    square are ignored.
     """
     pooled = partial(nnx.avg_pool, window_shape=(POOL, POOL), strides=(POOL, POOL))
     return l1(pooled(decoded), pooled(target))
 
 
 def blurry_l1(decoded: Images, target: Images) -> Scalar:
-    """Mean (|decoded - target| · blurriness(target)): only where there is no detail to lose."""
+    """Compute the mean of |decoded - target| · blurriness(target): only where detail is low."""
     return (jnp.abs(decoded - target) * blurriness(target)).mean()
 
 
 def blurriness(images: Images) -> Float[Array, "b h w 1"]:
-    """How little detail each pixel has: 0, or from 0.8 (some) to 1 (the least of its image).
+    """Measure how smooth an image is at each pixel: 0, or 0.8 (some detail) to 1 (the least).
 
     The magnitude of a 5 × 5 Laplacian of the gray image, smoothed by a Gaussian (13 pixels, σ = 2),
-    scaled to [0, 1] per image, subtracted from 1; what is below 0.8 becomes 0.
+    scaled to [0, 1] per image, subtracted from 1; values below 0.8 become 0.
     """
     gray = images.mean(axis=-1, keepdims=True)
     edges = jax.lax.conv_general_dilated(
@@ -103,7 +103,7 @@ def blurriness(images: Images) -> Float[Array, "b h w 1"]:
 
 
 def z_penalty(z: Float[Array, "b h w z"]) -> Scalar:
-    """Mean z²: keeps latents small."""
+    """Compute the mean of z², which keeps latents small."""
     return jnp.square(z).mean()
 
 

@@ -1,4 +1,4 @@
-"""What a train step minimizes: one batch through encoder, noise, flips and decoder."""
+"""The function that a train step minimizes: a batch through encoder, noise, flips and decoder."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,18 +20,20 @@ from aura_jax.training.networks.discriminator import (
     generator_loss,
 )
 from aura_jax.training.networks.lpips import LPIPS, Perceptual
-from aura_jax.training.params import Structure, Weights, take_apart
+from aura_jax.training.params import ModuleGraph, Params, split
+
+type Latents = Float[Array, "b hz wz z"]
 
 
 class Draws(NamedTuple):
-    """The chance in a step, per sample, so that it is the same however a batch is split."""
+    """The random draws of a step, one per sample, so that splitting a batch changes nothing."""
 
     noise: PRNGKeyArray
     flips: Flips
 
 
 def draw(key: Array, batch: int, recipe: Recipe) -> Draws:
-    """The noise keys and flips of a batch."""
+    """Draw the noise keys and the flips of a batch."""
     noise, flips = jax.random.split(key)
     return Draws(
         jax.random.split(noise, batch),
@@ -43,39 +45,39 @@ def draw(key: Array, batch: int, recipe: Recipe) -> Draws:
 class Objective:
     """The weighted sum of a recipe's losses.
 
-    Beyond those of `losses`, `perceptual` and `discriminator` there is "encoder", the mean of
-    (encode(g·x) - g·encode(x))² for the flip g of each sample.
+    Beside the losses of `losses` and `networks` there is "encoder": the mean of
+    (encode(g·x) - g·encode(x))², where g is the flip of each sample.
 
     Attributes:
-        recipe: which losses, how strong, and the noise.
+        recipe: the losses, their weights, and the noise.
         vae: the autoencoder.
         lpips: the perceptual distance, for a loss "lpips".
-        discriminator: what judges patches, for a loss "gan".
+        discriminator: the judge of patches, for a loss "gan".
     """
 
     recipe: Recipe
-    vae: Structure[AuraEquiVAE]
-    lpips: Structure[LPIPS] | None = None
-    discriminator: Structure[PatchDiscriminator] | None = None
+    vae: ModuleGraph[AuraEquiVAE]
+    lpips: ModuleGraph[LPIPS] | None = None
+    discriminator: ModuleGraph[PatchDiscriminator] | None = None
 
     def __call__(
         self,
-        weights: dict[str, Weights],
-        lpips: Weights,
+        params: dict[str, Params],
+        lpips: Params,
         images: Images,
         draws: Draws,
         step: Int[Array, ""],
     ) -> tuple[Scalar, dict[str, Scalar]]:
-        """The loss of a batch, and its terms by name, unweighted.
+        """Compute the loss of a batch, and its terms by name, unweighted.
 
         Args:
-            weights: of "vae" and, with a loss "gan", "discriminator".
-            lpips: weights of the perceptual distance, which are not trained.
+            params: of "vae" and, with a loss "gan", "discriminator".
+            lpips: parameters of the perceptual distance, which are not trained.
             images: [B, H, W, C] in [-1, 1].
             draws: noise and flips.
             step: of the run, from 0.
         """
-        vae = self.vae.assemble(weights["vae"])
+        vae = self.vae.merge(params["vae"])
         z, decoded, target = self._forward(vae, images, draws)
         terms = {"psnr": -10 * jnp.log10(l2(decoded, target) / 4)}
         total = jnp.zeros(())
@@ -83,17 +85,17 @@ class Objective:
             "z2": lambda: z_penalty(z),
             "encoder": lambda: l2(self._encode(vae, target), _flipped(z, draws)),
         }
-        image_losses = self._image_losses(weights, lpips)
+        image_losses = self._image_losses(params, lpips)
         for name, weight in self.recipe.losses:
             if name in latent_losses:
                 terms[name] = latent_losses[name]()
             else:
-                terms[name] = image_losses[name](self._pulled(decoded, weight), target)
+                terms[name] = image_losses[name](self._scaled(decoded, weight), target)
                 weight = weight if self.recipe.gradnorm == "none" else 1.0
             active = name != "gan" or step >= self.recipe.gan_start
             total += jnp.where(active, weight * terms[name], 0.0)
         if self.discriminator is not None:
-            judge = self.discriminator.assemble(weights["discriminator"])
+            judge = self.discriminator.merge(params["discriminator"])
             fake = judge(jax.lax.stop_gradient(decoded))
             terms["discriminator"] = discriminator_loss(judge(target), fake)
             total += terms["discriminator"]
@@ -101,8 +103,8 @@ class Objective:
 
     def _forward(
         self, vae: AuraEquiVAE, images: Images, draws: Draws
-    ) -> tuple[Float[Array, "b hz wz z"], Images, Images]:
-        """The latent, what its noisy flip decodes to, and the flipped image that it should be."""
+    ) -> tuple[Latents, Images, Images]:
+        """Return the latent, the image decoded from its noisy flip, and the flipped target."""
         z = self._encode(vae, images)
         if self.recipe.train == "decoder":
             z = jax.lax.stop_gradient(z)
@@ -112,50 +114,50 @@ class Objective:
         target = flip_images(images, horizontal=horizontal, vertical=vertical)
         return z, decoded.astype(jnp.float32), target
 
-    def _encode(self, vae: AuraEquiVAE, images: Images) -> Float[Array, "b hz wz z"]:
+    def _encode(self, vae: AuraEquiVAE, images: Images) -> Latents:
         z = vae.encoder(images, remat=self.recipe.remat).astype(jnp.float32)
         return clamp_latents(z)
 
-    def _pulled(self, decoded: Images, weight: float) -> Images:
-        """The images, to whose gradients the recipe gives the loss's weight as their norm."""
+    def _scaled(self, decoded: Images, weight: float) -> Images:
+        """Return the images, whose gradients get the loss's weight as their norm, if asked."""
         over = self.recipe.gradnorm
         return decoded if over == "none" else gradnorm(decoded, weight, over)
 
     def _image_losses(
-        self, weights: dict[str, Weights], lpips: Weights
+        self, params: dict[str, Params], lpips: Params
     ) -> dict[str, Callable[[Images, Images], Scalar]]:
         losses = dict(IMAGE_LOSSES)
         if self.lpips is not None:
-            distance = self.lpips.assemble(lpips)
+            distance = self.lpips.merge(lpips)
             losses["lpips"] = lambda decoded, target: distance(decoded, target).mean()
         if self.discriminator is not None:
-            judge = self.discriminator.assemble(jax.lax.stop_gradient(weights["discriminator"]))
+            judge = self.discriminator.merge(jax.lax.stop_gradient(params["discriminator"]))
             losses["gan"] = lambda decoded, target: generator_loss(judge(target), judge(decoded))
         return losses
 
 
 def prepare(
     recipe: Recipe, vae: AuraEquiVAE, perceptual: Perceptual | None = None
-) -> tuple[Objective, dict[str, Weights], Weights]:
-    """The objective of a recipe, the weights it trains, and those of LPIPS, which it does not.
+) -> tuple[Objective, dict[str, Params], Params]:
+    """Make a recipe's objective, the parameters that it trains, and those of LPIPS, which it keeps.
 
     Raises:
-        TrainingError: if a loss needs perceptual weights that are not there.
+        TrainingError: if a loss needs perceptual networks that are missing.
     """
     vgg = None if perceptual is None else perceptual.vgg
     distance = None if perceptual is None else perceptual.lpips
     for name, network in (("lpips", distance), ("gan", vgg)):
         if name in recipe.weights and network is None:
             raise TrainingError(f"the loss {name} needs perceptual weights")
-    structure, vae_weights = take_apart(vae)
-    weights, frozen, lpips, judge = {"vae": vae_weights}, {}, None, None
+    graph, vae_params = split(vae)
+    params, frozen, lpips, judge = {"vae": vae_params}, {}, None, None
     if distance is not None and "lpips" in recipe.weights:
-        lpips, frozen = take_apart(distance)
+        lpips, frozen = split(distance)
     if vgg is not None and "gan" in recipe.weights:
-        judge, weights["discriminator"] = take_apart(PatchDiscriminator(vgg))
-    return Objective(recipe, structure, lpips, judge), weights, frozen
+        judge, params["discriminator"] = split(PatchDiscriminator(vgg))
+    return Objective(recipe, graph, lpips, judge), params, frozen
 
 
-def _flipped(z: Float[Array, "b hz wz z"], draws: Draws) -> Float[Array, "b h w z"]:
+def _flipped(z: Latents, draws: Draws) -> Latents:
     horizontal, vertical = draws.flips
     return flip_latents(z, horizontal=horizontal, vertical=vertical)

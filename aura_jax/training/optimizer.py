@@ -5,20 +5,21 @@ from collections.abc import Hashable
 import optax
 
 from aura_jax.training.config import Recipe
-from aura_jax.training.params import Weights
+from aura_jax.training.params import Params
 
 BETAS = (0.9, 0.95)
 
 
 def make_optimizer(
-    recipe: Recipe, ch: int, weights: dict[str, Weights]
+    recipe: Recipe, ch: int, params: dict[str, Params]
 ) -> optax.GradientTransformation:
-    """The optimizer of all weights of a run.
+    """Make the optimizer of all parameters of a run.
 
     Args:
         recipe: its rates, warm-up and length. The discriminator's rate is constant.
-        ch: channels of the autoencoder's first level, by which the learning rate is divided.
-        weights: of "vae" and maybe "discriminator"; those not trained get no moments.
+        ch: channels of the autoencoder's first level; the learning rate is divided by it.
+        params: those of "vae" and, with a loss "gan", "discriminator". Parameters that are not
+            trained get no moments.
     """
 
     def adamw(rate: float | optax.Schedule) -> optax.GradientTransformation:
@@ -30,14 +31,12 @@ def make_optimizer(
         "discriminator": adamw(recipe.discriminator_rate),
         "frozen": optax.set_to_zero(),
     }
-    labels = {
-        part: {name: _group(part, name, recipe) for name in weights[part]} for part in weights
-    }
+    labels = {part: {name: _group(part, name, recipe) for name in params[part]} for part in params}
     return optax.partition(groups, labels)
 
 
 def schedule(recipe: Recipe, peak: float) -> optax.Schedule:
-    """Linear warm-up to `peak`, then a cosine to 0 at the run's end."""
+    """Warm up linearly to `peak`, then fall along a cosine to 0 at the end of the run."""
     return optax.warmup_cosine_decay_schedule(0.0, peak, recipe.warmup_steps, recipe.steps)
 
 

@@ -1,4 +1,4 @@
-"""Modules as what is fixed, their structure, and what is trained, their weights by name."""
+"""Modules as two parts: a static graph and a flat dictionary of parameters."""
 
 import dataclasses
 from typing import Any
@@ -8,27 +8,33 @@ from jaxtyping import Array
 
 from aura_jax.model.parameters import dotted
 
-type Weights = dict[str, Array]
+type Params = dict[str, Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class Structure[M: nnx.Module]:
-    """A module without its weights."""
+class ModuleGraph[M: nnx.Module]:
+    """A module without its parameters.
 
-    graph: nnx.GraphDef[M]
+    Attributes:
+        graphdef: the structure, as `nnx.split` gives it.
+        paths: the place of every parameter in it.
+    """
+
+    graphdef: nnx.GraphDef[M]
     paths: tuple[tuple[Any, ...], ...]
 
-    def assemble(self, weights: Weights) -> M:
-        """The module with these weights."""
-        params = [(path, nnx.Param(weights[dotted(path)])) for path in self.paths]
-        return nnx.merge(self.graph, nnx.from_flat_state(params))
+    def merge(self, params: Params) -> M:
+        """Build the module that has these parameters."""
+        state = [(path, nnx.Param(params[dotted(path)])) for path in self.paths]
+        return nnx.merge(self.graphdef, nnx.from_flat_state(state))
 
 
-def take_apart[M: nnx.Module](module: M) -> tuple[Structure[M], Weights]:
-    """A module's structure and its weights by dotted name, which may change freely."""
-    graph, state = nnx.split(module)
+def split[M: nnx.Module](module: M) -> tuple[ModuleGraph[M], Params]:
+    """Split a module into its static graph and a flat dictionary of parameters.
+
+    Parameters are named by their place, such as decoder.conv_in.kernel.
+    """
+    graphdef, state = nnx.split(module)
     flat = nnx.to_flat_state(state)
-    return (
-        Structure(graph, tuple(path for path, _ in flat)),
-        {dotted(path): param.get_value() for path, param in flat},
-    )
+    graph = ModuleGraph(graphdef, tuple(path for path, _ in flat))
+    return graph, {dotted(path): param.get_value() for path, param in flat}

@@ -1,4 +1,4 @@
-"""What a run looks like: samples of its pictures, and its loss curve."""
+"""Images of a run: sample reconstructions, and its loss curves."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,7 +15,7 @@ SAMPLES = 4
 
 
 def samples(title: str, vae: AuraEquiVAE, images: UInt8[np.ndarray, "b s s c"]) -> Pixels8:
-    """The first images of a batch, their reconstructions, and those of their flipped latents."""
+    """Draw the first images of a batch and reconstructions from their latents, flipped too."""
     images = images[:SAMPLES]
     z = encode(vae, to_float(images))
     columns = {"crop": images}
@@ -28,7 +28,7 @@ def samples(title: str, vae: AuraEquiVAE, images: UInt8[np.ndarray, "b s s c"]) 
 
 
 def loss_curve(metrics: list[dict[str, float | int]]) -> Pixels8:
-    """Every recorded loss term and the PSNR over steps, with a running mean."""
+    """Plot every recorded loss term and the PSNR over steps, with a running mean."""
     names = [name for name in metrics[-1] if name not in ("step", "size", "seconds")]
     figure = Figure(figsize=(10, 2 * len(names)), layout="constrained")
     canvas = FigureCanvasAgg(figure)

@@ -19,7 +19,7 @@ from aura_jax.training.losses import Scalar
 from aura_jax.training.networks.lpips import Perceptual
 from aura_jax.training.objective import Draws, draw, prepare
 from aura_jax.training.optimizer import make_optimizer
-from aura_jax.training.params import Weights
+from aura_jax.training.params import Params
 
 type Metrics = dict[str, Scalar]
 
@@ -27,30 +27,33 @@ type Metrics = dict[str, Scalar]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """All that a step changes.
+    """Everything that a train step changes.
 
     Attributes:
-        step: steps done.
-        weights: of "vae" and, with a loss "gan", "discriminator"; float32.
-        ema: running average of the autoencoder's weights.
-        optimizer: optax's state.
+        step: how many steps are done.
+        params: parameters of "vae" and, with a loss "gan", "discriminator", by name; float32.
+        ema_params: moving average of the parameters of "vae".
+        opt_state: the state of the optimizer.
     """
 
     step: Any  # not typed by shape: checkpointing puts shapes and placements in their places
-    weights: Any
-    ema: Any
-    optimizer: Any
+    params: Any
+    ema_params: Any
+    opt_state: Any
 
 
 class Trainer:
-    """A recipe for an autoencoder, ready to run on all devices of all processes.
+    """A recipe applied to an autoencoder, on all devices of all processes.
 
     Every device holds the whole state and takes its part of the batch.
 
     Args:
         recipe: how to train.
-        vae: the autoencoder to start from, with float32 parameters and the recipe's compute dtype.
-        perceptual: what the losses "lpips" and "gan" need.
+        vae: the autoencoder to start from, with float32 parameters; it computes in its own dtype.
+        perceptual: the networks that the losses "lpips" and "gan" need.
+
+    Raises:
+        TrainingError: if a loss needs perceptual networks that are missing.
     """
 
     def __init__(self, recipe: Recipe, vae: AuraEquiVAE, perceptual: Perceptual | None = None):
@@ -59,93 +62,93 @@ class Trainer:
         self.optimizer = make_optimizer(recipe, vae.config.ch, self._initial)
         mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
         self._everywhere, self._split = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
+        self._start = jax.jit(self._first_state, out_shardings=self._everywhere)
         self._step = jax.jit(
             self._update,
             donate_argnums=0,
             in_shardings=(self._everywhere, self._split, self._everywhere, self._everywhere),
             out_shardings=self._everywhere,
         )
-        self._finite = jax.jit(
-            lambda weights: jax.tree.reduce(
-                jnp.logical_and, jax.tree.map(lambda x: jnp.isfinite(x).all(), weights)
-            )
-        )
+        self._all_finite = jax.jit(_all_finite)
 
     def start(self) -> TrainState:
-        """The state before the first step, on every device."""
-        weights = self._initial
-        state = TrainState(
-            jnp.zeros((), jnp.int32), weights, weights["vae"], self.optimizer.init(weights)
-        )
-        # Copies, since steps reuse the memory of the state they are given, with the types that
-        # steps return (none of them weak), which would else compile the step again.
-        copies = jax.tree.map(lambda x: jnp.array(x, x.dtype), state)
-        return jax.device_put(copies, self._everywhere)
+        """Make the state before the first step, on every device."""
+        return self._start(jax.device_put(self._initial, self._everywhere))
 
     def step(
         self, state: TrainState, images: UInt8[np.ndarray, "b s s c"], key: Array
     ) -> tuple[TrainState, Metrics]:
-        """One update of all weights.
+        """Update all parameters once.
 
         Args:
-            state: which this uses up.
+            state: the state before; its memory is reused, so it must not be used again.
             images: this process's part of the batch, 8-bit RGB.
             key: a jax.random key for noise and flips, the same in all processes.
 
         Returns:
             The new state; and the loss, its terms (unweighted), the PSNR of the noisy, flipped
-            reconstruction and the norm of the gradient.
+            reconstruction in decibels and the norm of the gradient.
         """
         batch = jax.make_array_from_process_local_data(self._split, images)
         return self._step(state, batch, key, self._lpips)
 
     def is_finite(self, state: TrainState) -> bool:
-        """Whether all weights and their averages are numbers."""
-        return bool(self._finite((state.weights, state.ema)))
+        """Return whether no parameter or average is infinite or NaN."""
+        return bool(self._all_finite((state.params, state.ema_params)))
 
     def averaged(self, state: TrainState) -> AuraEquiVAE:
-        """The autoencoder with the averaged weights."""
-        return self.objective.vae.assemble(state.ema)
+        """Build the autoencoder that has the averaged parameters."""
+        return self.objective.vae.merge(state.ema_params)
+
+    def _first_state(self, params: dict[str, Params]) -> TrainState:
+        # Copies, since a step reuses the memory of the state that it is given.
+        params, ema_params = (jax.tree.map(jnp.copy, part) for part in (params, params["vae"]))
+        step = jnp.zeros((), jnp.int32)
+        return TrainState(step, params, ema_params, self.optimizer.init(params))
 
     def _update(
-        self, state: TrainState, images: UInt8[Array, "b s s c"], key: Array, lpips: Weights
+        self, state: TrainState, images: UInt8[Array, "b s s c"], key: Array, lpips: Params
     ) -> tuple[TrainState, Metrics]:
-        gradient, metrics = self._gradient(state, images, key, lpips)
-        updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.weights)
-        weights = jax.tree.map(jnp.add, state.weights, updates)
-        # Early on a shorter average, since it starts from weights that are soon forgotten.
+        grads, metrics = self._grads(state, images, key, lpips)
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+        params = jax.tree.map(jnp.add, state.params, updates)
+        # A shorter average early on, since the first parameters are soon out of date.
         decay = jnp.minimum(self.recipe.ema, (1 + state.step) / (10 + state.step))
-        ema = jax.tree.map(
-            lambda old, new: old + (1 - decay) * (new - old), state.ema, weights["vae"]
+        ema_params = jax.tree.map(
+            lambda old, new: old + (1 - decay) * (new - old), state.ema_params, params["vae"]
         )
-        metrics["gradient_norm"] = optax.tree.norm(gradient["vae"])
-        return TrainState(state.step + 1, weights, ema, optimizer), metrics
+        metrics["gradient_norm"] = optax.tree.norm(grads["vae"])
+        return TrainState(state.step + 1, params, ema_params, opt_state), metrics
 
-    def _gradient(
-        self, state: TrainState, images: UInt8[Array, "b s s c"], key: Array, lpips: Weights
-    ) -> tuple[dict[str, Weights], Metrics]:
-        """The mean gradient of the micro-batches, and their mean metrics."""
+    def _grads(
+        self, state: TrainState, images: UInt8[Array, "b s s c"], key: Array, lpips: Params
+    ) -> tuple[dict[str, Params], Metrics]:
+        """Average the gradients and the metrics of the micro-batches."""
 
-        def gradient(images: Array, draws: Draws) -> tuple[dict[str, Weights], Metrics]:
-            pixels = to_float(images)
-            (loss, terms), slope = jax.value_and_grad(self.objective, has_aux=True)(
-                state.weights, lpips, pixels, draws, state.step
+        def grads_of(images: Array, draws: Draws) -> tuple[dict[str, Params], Metrics]:
+            (loss, terms), grads = jax.value_and_grad(self.objective, has_aux=True)(
+                state.params, lpips, to_float(images), draws, state.step
             )
-            return slope, {"loss": loss, **terms}
+            return grads, {"loss": loss, **terms}
 
         batch, parts = (images, draw(key, len(images), self.recipe)), self.recipe.accumulate
         if parts == 1:
-            return gradient(*batch)
+            return grads_of(*batch)
 
         def add(sums: Any, part: tuple[Array, Draws]) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, sums, gradient(*part)), None
+            return jax.tree.map(jnp.add, sums, grads_of(*part)), None
 
-        batch = jax.tree.map(partial(_interleaved, parts=parts), batch)
-        shapes = jax.eval_shape(gradient, *jax.tree.map(lambda x: x[0], batch))
+        batch = jax.tree.map(partial(_interleave, parts=parts), batch)
+        shapes = jax.eval_shape(grads_of, *jax.tree.map(lambda x: x[0], batch))
         sums, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, shapes), batch)
         return jax.tree.map(lambda x: x / parts, sums)
 
 
-def _interleaved(x: Array, parts: int) -> Array:
-    """[B, …] to [parts, B / parts, …], where each part has some of every device's samples."""
+def _all_finite(params: Any) -> Array:
+    finite = jax.tree.map(lambda x: jnp.isfinite(x).all(), params)
+    return jax.tree.reduce(jnp.logical_and, finite)
+
+
+def _interleave(x: Array, parts: int) -> Array:
+    """Reshape [B, …] to [parts, B / parts, …]; each part has samples of every device."""
     return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)

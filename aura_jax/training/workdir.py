@@ -1,19 +1,30 @@
-"""The folder of a run: what it was started with, and what it has measured."""
+"""The folder of a run: the spec it was started with, and what it has measured."""
 
 import dataclasses
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from aura_jax.errors import TrainingError, differences
-from aura_jax.files import check_folder, replacing
+from aura_jax.files import check_folder, check_own, replacing
+from aura_jax.training.config import RunSpec
+
+type Record = dict[str, float | int]  # the metrics of a step, with its number
 
 
 @dataclasses.dataclass(frozen=True)
-class RunFolder:
-    """Where a run keeps its settings, metrics, pictures, checkpoints and model."""
+class Workdir:
+    """The folder where a run keeps its spec, metrics, plots, checkpoints and model."""
 
     path: Path
+
+    @property
+    def spec(self) -> Path:
+        """The spec that the run was started with, as JSON."""
+        return self.path / "run.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -22,70 +33,91 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """The averaged weights as of the last checkpoint, as `aura_jax.load` takes them."""
+        """The averaged parameters at the last checkpoint, as `aura_jax.load` takes them."""
         return self.path / "model.safetensors"
 
     @property
     def metrics(self) -> Path:
-        """JSON lines, one a recorded step."""
+        """JSON lines, one for each recorded step."""
         return self.path / "metrics.jsonl"
 
     @property
     def skipped(self) -> Path:
-        """JSON lines, one for each picture that was left out: its name and why."""
+        """JSON lines, one for each skipped image: its name and the reason."""
         return self.path / "skipped.jsonl"
 
-    def picture(self, name: str) -> Path:
-        """Where a picture of this name goes."""
+    def plot(self, name: str) -> Path:
+        """Return the path of the plot of this name."""
         return self.path / f"{name}.png"
 
-    def open(self, settings: dict[str, Any]) -> None:
-        """Makes the folder for a run of these settings, or checks that it is of such a run.
+    def open(self, spec: RunSpec) -> None:
+        """Make the folder for a run, or check that it holds a run of the same spec.
 
-        A run that left no checkpoint has nothing to lose, and gives way to any other.
-
-        Args:
-            settings: as JSON has them.
+        A run that left no checkpoint has nothing to lose, so any other may replace it.
 
         Raises:
-            TrainingError: if the folder is of a run with other settings; both are shown.
-            AuraError: if there can be no such folder.
+            TrainingError: if the folder holds a run of another spec; each difference is named.
+            AuraError: if the folder cannot be made or holds other files.
         """
         check_folder(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
-        written = self.path / "run.json"
         if any(path.name.isdigit() for path in self.checkpoints.glob("*")):
-            _check_same(self.path, json.loads(written.read_text()), settings)
+            self._check_same(spec)
             return
-        visible = [path for path in self.path.iterdir() if not path.name.startswith(".")]
-        if not written.exists() and visible:
-            raise TrainingError(f"{self.path}: holds files, but no run; give an empty folder")
+        check_own(self.path, self.spec, "training run")
         self.skipped.unlink(missing_ok=True)
-        with replacing(written) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2) + "\n")
+        with replacing(self.spec) as temporary:
+            temporary.write_text(json.dumps(dataclasses.asdict(spec), indent=2) + "\n")
+
+    def read_spec(self) -> RunSpec:
+        """Read the spec that the run was started with.
+
+        Raises:
+            TrainingError: if the file is missing or not a spec of this version.
+        """
+        try:
+            return msgspec.convert(json.loads(self.spec.read_text()), RunSpec)
+        except (OSError, ValueError) as error:
+            raise TrainingError(
+                f"{self.spec}: not the spec of a run of this version ({error}); give another folder"
+            ) from None
 
     def rewind(self, step: int) -> None:
-        """Forgets metrics of steps after `step`, which are done again."""
+        """Drop the metrics of steps after `step`, which will be done again."""
         kept = [line for line in self.read_metrics() if line["step"] <= step]
         with replacing(self.metrics) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
-    def record(self, metrics: dict[str, float | int]) -> None:
-        """Appends a line of metrics."""
+    def record(self, metrics: Record) -> None:
+        """Append a line of metrics."""
         with self.metrics.open("a") as file:
             file.write(json.dumps(metrics) + "\n")
 
-    def read_metrics(self) -> list[dict[str, float | int]]:
-        """The lines of metrics, if any; one that a killed run wrote half is left out."""
-        if not self.metrics.exists():
-            return []
-        lines = self.metrics.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+    def read_metrics(self) -> list[Record]:
+        """Read the lines of metrics, if any, without an incomplete one of a killed run."""
+        return read_lines(self.metrics)
+
+    def _check_same(self, spec: RunSpec) -> None:
+        before, now = (dict(_flat(dataclasses.asdict(each))) for each in (self.read_spec(), spec))
+        if changed := differences(before, now):
+            raise TrainingError(
+                f"{self.path}: was started with other settings; give another folder or the same "
+                "settings\n  " + "\n  ".join(changed)
+            )
 
 
-def _check_same(path: Path, written: dict[str, Any], given: dict[str, Any]) -> None:
-    if changed := differences(written, given):
-        raise TrainingError(
-            f"{path}: holds a run with other settings; give another folder, or the same settings\n"
-            "  " + "\n  ".join(changed)
-        )
+def read_lines(path: Path) -> list[Any]:
+    """Read a file of JSON lines, if it exists, without the last line if it is incomplete."""
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield settings by their full names, such as recipe.noise."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,59 @@
+"""Ctrl-C and SIGTERM for a command that saves before it stops."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+INTERRUPTED = 130  # the exit status of shells for a command that Ctrl-C ended
+
+
+class Interruption:
+    """The answer to a signal: exit at once, or, after `defer`, only note it.
+
+    Attributes:
+        received: whether a signal was noted.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+        self._deferred = False
+        self._before = {
+            number: handler
+            for number in (signal.SIGINT, signal.SIGTERM)
+            if (handler := signal.getsignal(number)) != signal.SIG_IGN  # as under nohup
+        }
+
+    def defer(self) -> None:
+        """From now on only note the first signal; a second one takes effect at once."""
+        self._deferred = True
+
+    def install(self) -> None:
+        """Answer signals."""
+        for number in self._before:
+            signal.signal(number, self._answer)
+
+    def restore(self) -> None:
+        """Give signals back to the handlers they had."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _answer(self, number: int, frame: FrameType | None) -> None:
+        if not self._deferred:
+            # KeyboardInterrupt would not do: an import may swallow it or print its traceback.
+            os.write(2, b"interrupted\n")
+            os._exit(INTERRUPTED)
+        self.received = True
+        self.restore()
+
+
+@contextmanager
+def interruption() -> Iterator[Interruption]:
+    """Answer Ctrl-C and SIGTERM in the block; other commands keep Python's KeyboardInterrupt."""
+    answer = Interruption()
+    answer.install()
+    try:
+        yield answer
+    finally:
+        answer.restore()

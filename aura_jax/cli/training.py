@@ -1,0 +1,112 @@
+"""The work of aura-jax train: a run with its messages, progress bar and TensorBoard files."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+
+from aura_jax import console
+from aura_jax.cli.interruption import Interruption
+from aura_jax.errors import first_of
+from aura_jax.extras import needs
+from aura_jax.training.config import PLAIN_LOSSES, RunSpec
+from aura_jax.training.data import Skipped
+from aura_jax.training.loop import Every, Observer, Run
+from aura_jax.training.processes import join
+from aura_jax.training.run import open_run
+from aura_jax.training.workdir import Record
+
+NOISY = ("absl", "asyncio")  # they log every failed write of a checkpoint, which is an error anyway
+
+
+def run_training(
+    spec: RunSpec,
+    out: Path,
+    every: Every,
+    interruption: Interruption,
+    *,
+    tensorboard: bool = False,
+    coordinator: str | None = None,
+) -> bool:
+    """Train to the end or to an interruption, and say how it went.
+
+    Returns:
+        Whether it is finished.
+    """
+    if coordinator is not None:
+        join(coordinator)
+    if spec.perceptual is None and spec.recipe.losses == PLAIN_LOSSES:
+        _say("no --perceptual weights: the losses lpips and gan are off; l1 and l2 replace them")
+    with _quiet(*NOISY):
+        run = open_run(spec, out, every=every, say=_say)
+        try:
+            finished = _train(run, interruption, tensorboard=tensorboard)
+        finally:
+            _say_skipped(run.skipped)
+    _say(f"wrote {run.workdir.model}" if finished else "saved; the same command resumes the run")
+    return finished
+
+
+def _train(run: Run, interruption: Interruption, *, tensorboard: bool) -> bool:
+    steps, state = run.trainer.recipe.steps, run.resume()
+    first = int(state.step)
+    _say(f"training from step {first} to {steps} in {run.workdir.path}")
+    events = run.workdir.path if tensorboard and run.writes else None
+    with console.progress() as bar, _events(events, first) as write:
+        task = bar.add_task("train", total=steps, completed=first)
+
+        def observe(metrics: Record) -> None:
+            text = f"loss {metrics['loss']:.4f}, PSNR {metrics['psnr']:.2f} dB"
+            bar.update(task, completed=metrics["step"], description=text)
+            write(metrics)
+
+        interruption.defer()
+        return run.train(state, observe=observe, should_stop=lambda: interruption.received)
+
+
+def _say(line: str) -> None:
+    """Print a line once, however many processes train."""
+    if jax.process_index() == 0:
+        console.say(line)
+
+
+def _say_skipped(skipped: Skipped) -> None:
+    if reasons := skipped.read():
+        lines = (f"{name}: {reason}" for name, reason in reasons.items())
+        _say(
+            f"skipped {len(reasons)} of {skipped.total} images, listed in {skipped.path}; "
+            f"{first_of(lines)}"
+        )
+
+
+@contextmanager
+def _quiet(*loggers: str) -> Iterator[None]:
+    """Silence loggers of other packages in the block."""
+    levels = {name: logging.getLogger(name).level for name in loggers}
+    for name in loggers:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def _events(folder: Path | None, first: int) -> Iterator[Observer]:
+    """Yield a function that writes metrics for TensorBoard, from the step after `first` on."""
+    if folder is None:
+        yield lambda metrics: None
+        return
+    with needs("tensorboard"):
+        from tensorboardX import SummaryWriter
+
+    with SummaryWriter(str(folder / "tensorboard"), purge_step=first + 1) as writer:
+
+        def write(metrics: Record) -> None:
+            for name, value in metrics.items():
+                writer.add_scalar(name, value, int(metrics["step"]))
+
+        yield write
