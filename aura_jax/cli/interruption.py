@@ -1,12 +1,11 @@
 """Ctrl-C and SIGTERM for a command that saves before it stops."""
 
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-INTERRUPTED = 130  # the exit status of shells for a command that Ctrl-C ended
+from aura_jax.cli.start import exit_at_once
 
 
 class Interruption:
@@ -41,9 +40,7 @@ class Interruption:
 
     def _answer(self, number: int, frame: FrameType | None) -> None:
         if not self._deferred:
-            # KeyboardInterrupt would not do: an import may swallow it or print its traceback.
-            os.write(2, b"interrupted\n")
-            os._exit(INTERRUPTED)
+            exit_at_once()
         self.received = True
         self.restore()
 

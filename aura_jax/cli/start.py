@@ -25,13 +25,14 @@ def importing() -> Iterator[None]:
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield  # ignored, as under nohup, or somebody else's
         return
-    signal.signal(signal.SIGINT, _exit)
+    signal.signal(signal.SIGINT, exit_at_once)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _exit(*_: object) -> None:
+def exit_at_once(*_: object) -> None:
+    """Answer a signal with one line and exit status 130."""
     os.write(2, b"interrupted\n")
     os._exit(INTERRUPTED)

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from aura_jax.cli.interruption import INTERRUPTED, interruption
+from aura_jax.cli.interruption import interruption
+from aura_jax.cli.start import INTERRUPTED
 from aura_jax.config import PRESETS, AuraConfig
 from aura_jax.errors import TrainingError
 from aura_jax.extras import needs

@@ -16,9 +16,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from aura_jax.checkpoint.validation import blueprint
 from aura_jax.config import NORM_GROUPS, AuraConfig
+from aura_jax.dtypes import FLOAT32
 from aura_jax.model.autoencoder import AuraEquiVAE
+from aura_jax.model.parameters import blueprint
 from aura_jax.symmetry import HORIZONTAL_SIGNS, VERTICAL_SIGNS
 from aura_jax.training.params import split
 
@@ -36,7 +37,7 @@ def new_model(config: AuraConfig, dtype: np.dtype, seed: int) -> AuraEquiVAE:
         dtype: the dtype that the model computes in.
         seed: of the random parameters.
     """
-    graph, _ = blueprint(config, dtype, np.dtype(np.float32))
+    graph = nnx.graphdef(blueprint(config, dtype, FLOAT32))
     return nnx.merge(graph, _new_state(config, jax.random.key(seed)))
 
 
