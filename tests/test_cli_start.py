@@ -83,7 +83,7 @@ def test_dtypes_have_long_and_short_names(dtype: str):
     result = CliRunner().invoke(app, words)
     if dtype == "int4":
         assert result.exit_code == 2
-        assert "dtype 'int4': expected bfloat16 or" in result.stderr
+        assert "'--compute-dtype': dtype 'int4': expected" in result.stderr
     else:
         assert "no such file or folder" in str(result.exception)
 

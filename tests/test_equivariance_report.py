@@ -156,7 +156,7 @@ def test_refusals_name_the_thing_and_write_nothing(photos: Path, tmp_path: Path)
         ((photos, *new, "--size", "32"), "--size 32: expected more than 32 pixels"),
         ((photos, "--out", file), "file: is a file; give a folder"),
         ((photos, "--out", file / "new"), "file: is a file; give a folder"),
-        ((photos, *new, "--weights", file), "file: is not a sound"),
+        ((photos, *new, "--weights", file), "file: is not a valid"),
         ((own, "--out", own, "--overwrite"), r"report\.png: is among the images"),
     ):
         with pytest.raises(AuraError, match=message):
