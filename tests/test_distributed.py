@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from aura_jax.dtypes import FLOAT32
+from aura_jax.training import Trainer, new_model
 from convert.tolerances import SUM_ORDER
 from tests.conftest import ROOT
 from tests.photo_folder import write_photos
-from tests.train_two_steps import two_steps
+from tests.recipes import ONE_LEVEL
+from tests.train_two_steps import RECIPE, two_steps
 
 
 def train(folder: Path, *coordinators: str, devices: int = 1) -> Path:
@@ -34,7 +37,7 @@ def train(folder: Path, *coordinators: str, devices: int = 1) -> Path:
 
 
 def check_equal(results: Path, devices: int) -> None:
-    expected = two_steps()
+    expected = two_steps(Trainer(RECIPE, new_model(ONE_LEVEL, FLOAT32, RECIPE.seed)))
     with np.load(results) as result:
         assert (int(result["devices"]), expected["devices"]) == (devices, 1)
         np.testing.assert_allclose(result["losses"], expected["losses"], rtol=SUM_ORDER)

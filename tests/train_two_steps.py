@@ -21,16 +21,16 @@ def main(out: str, coordinator: str | None = None) -> None:
     """Write two steps and, of several processes, how a run went that one of them interrupted."""
     if coordinator is not None:
         join(coordinator)
-    results = two_steps()
+    trainer = Trainer(RECIPE, new_model(ONE_LEVEL, FLOAT32, RECIPE.seed))
+    results = two_steps(trainer)
     if coordinator is not None:
-        results |= interrupted_run(Path(out))
+        results |= interrupted_run(Path(out), trainer)
     if jax.process_index() == 0:
         np.savez(Path(out) / "results.npz", **results)
 
 
-def two_steps() -> dict[str, Any]:
+def two_steps(trainer: Trainer) -> dict[str, Any]:
     """Return the losses of two steps and the gradient of the first."""
-    trainer = Trainer(RECIPE, new_model(ONE_LEVEL, FLOAT32, 0))
     state, share = trainer.start(), BATCH // jax.process_count()
     own = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
     losses: list[float] = []
@@ -46,12 +46,13 @@ def two_steps() -> dict[str, Any]:
     return {"losses": losses, "devices": jax.device_count(), **gradient}
 
 
-def interrupted_run(folder: Path) -> dict[str, Any]:
+def interrupted_run(folder: Path, trainer: Trainer) -> dict[str, Any]:
     """Stop a run in one process alone, after two steps, and train it to its end."""
     spec = RunSpec(data=str(folder / "photos"), recipe=RECIPE, config=ONE_LEVEL)
     finished, first = [], []
     for limit in (2, RECIPE.steps + 1):
         run, seen = open_run(spec, folder / "run", every=Every(record=1, plot=100)), []
+        run.trainer = trainer  # which equals the run's own and is compiled already
         state = run.resume()
         first.append(int(state.step))
 
