@@ -41,7 +41,6 @@ def test_help_ends_with_an_example(words: list[str]):
     assert options <= set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", shown))
 
 
-@pytest.mark.xfail(strict=False, reason="until the settings of training import no JAX")
 def test_help_imports_nothing_heavy():
     for words in (["--help"], ["encode", "--help"], ["--version"]):
         listed = subprocess.run(

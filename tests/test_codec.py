@@ -57,6 +57,14 @@ def test_fast_fp32_is_within_its_own_limit(fast: Codec, golden: Golden, output: 
     assert relative_error(run(fast, golden, output), golden[output]) <= FP32_FAST
 
 
+def test_fast_allows_tf32_and_highest_does_not(highest: Codec, fast: Codec) -> None:
+    """JAX's precision "high" is TF32 on a GPU."""
+    exact, rounded = (each._decoder.lower((1, 2, 2, 16)).as_text() for each in (highest, fast))
+    assert "HIGHEST" in exact
+    assert "HIGHEST" not in rounded
+    assert "HIGH" in rounded
+
+
 @pytest.mark.parametrize("output", ["latents", "decoded"])
 def test_bf16_is_about_as_good_as_torch(
     golden_vae: AuraEquiVAE, golden: Golden, output: str

@@ -14,8 +14,10 @@ from aura_jax.dtypes import FLOATS, as_dtype
 from aura_jax.errors import ArrayError
 from aura_jax.images.transforms import to_float, to_uint8
 from aura_jax.model.autoencoder import AuraEquiVAE, Chain, clamp_latents
-from aura_jax.runtime.program import CompilerOptions, Program, compiler_options
+from aura_jax.runtime.program import MatmulPrecision, Program, Settings, compiler_options
 from aura_jax.runtime.rewrite import Precision, rewritten
+
+MATMUL_PRECISIONS: dict[Precision, MatmulPrecision] = {"highest": "highest", "fast": "high"}
 
 type Images = Float[Array, "b h w c"] | UInt8[Array, "b h w c"]
 
@@ -36,8 +38,9 @@ class Codec:
         vae: the model, as `aura_jax.load` returns it.
         dtype: the dtype to compute in, and of the results; by default the model's.
         precision: "highest" is as accurate as `aura_jax.encode` and `aura_jax.decode`, which use
-            JAX's precision of that name too. "fast" allows float32 convolutions that round more,
-            up to 2e-5 of the result; it changes nothing in bfloat16.
+            JAX's precision of that name too. "fast" lets float32 round more: Winograd's
+            convolutions on a CPU, up to 2e-5 of the result, and JAX's precision "high" elsewhere,
+            which is TF32 on a GPU. It changes nothing in bfloat16.
 
     Raises:
         AuraError: if the dtype or the precision is unknown.
@@ -56,9 +59,9 @@ class Codec:
         self.dtype = as_dtype(compute)
         model = rewritten(vae, self.dtype, precision)
         floats, levels = np.dtype(np.float32), np.dtype(np.uint8)
-        options = compiler_options(self.dtype)
-        self._encoder = _program("images", model.encoder, clamp_latents, floats, options)
-        self._decoder = _program("latents", model.decoder, _unchanged, self.dtype, options)
+        settings = Settings(compiler_options(self.dtype), MATMUL_PRECISIONS[precision])
+        self._encoder = _program("images", model.encoder, clamp_latents, floats, settings)
+        self._decoder = _program("latents", model.decoder, _unchanged, self.dtype, settings)
         self._from_levels = Program("images", lambda _, x: to_float(x), [], levels)
         self._to_levels = Program("images", lambda _, x: to_uint8(x), [], self.dtype)
         self._declared: set[tuple[int, int, int]] = set()
@@ -166,7 +169,7 @@ def _program(
     network: Chain,
     finish: Callable[[Array], Array],
     dtype: np.dtype,
-    options: CompilerOptions | None,
+    settings: Settings,
 ) -> Program:
     graph, state = nnx.split(network)
     weights, structure = jax.tree.flatten(state)
@@ -174,7 +177,7 @@ def _program(
     def run(weights: Sequence[Array], x: Array) -> Array:
         return finish(nnx.merge(graph, structure.unflatten(weights))(x))
 
-    return Program(name, run, weights, dtype, options)
+    return Program(name, run, weights, dtype, settings)
 
 
 def _unchanged(images: Array) -> Array:

@@ -1,13 +1,15 @@
 """A function with weights, compiled ahead of time for each shape it is called with."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import ShapeDtypeStruct
-from jax.stages import Compiled
+from jax.stages import Compiled, Lowered
 from jaxtyping import Array
 from rich.filesize import decimal
 
@@ -15,6 +17,20 @@ from aura_jax.arrays import Shape
 from aura_jax.errors import ArrayError
 
 type CompilerOptions = dict[str, str | bool]
+type MatmulPrecision = Literal["high", "highest"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to compile a program.
+
+    Attributes:
+        options: options of XLA for its executables alone.
+        matmul_precision: JAX's precision of float32 products.
+    """
+
+    options: CompilerOptions | None = None
+    matmul_precision: MatmulPrecision = "highest"
 
 
 class Program:
@@ -22,11 +38,11 @@ class Program:
 
     Args:
         name: the array's name in messages, such as images.
-        function: the function; its float32 products are computed at the highest precision.
+        function: the function to compile.
         weights: the function's first argument, a flat list, which JAX dispatches faster than a
             module.
         dtype: the array's dtype.
-        options: options of XLA for these executables alone.
+        settings: how to compile it.
     """
 
     def __init__(
@@ -35,10 +51,10 @@ class Program:
         function: Callable[[Sequence[Array], Array], Array],
         weights: Sequence[Array],
         dtype: np.dtype,
-        options: CompilerOptions | None = None,
+        settings: Settings = Settings(),
     ):
         self.name, self.weights, self.dtype = name, [*weights], dtype
-        self._options = options
+        self._settings = settings
         self._function = jax.jit(function)
         self._compiled: dict[Shape, Compiled] = {}
 
@@ -54,12 +70,15 @@ class Program:
             ArrayError: if it needs more memory than the device has.
         """
         if shape not in self._compiled:
-            with jax.default_matmul_precision("highest"):
-                lowered = self._function.lower(self.weights, ShapeDtypeStruct(shape, self.dtype))
-            compiled = lowered.compile(compiler_options=self._options)
+            compiled = self.lower(shape).compile(compiler_options=self._settings.options)
             self._check_memory(shape, compiled)
             self._compiled[shape] = compiled
         return self._compiled[shape]
+
+    def lower(self, shape: Shape) -> Lowered:
+        """Lower the function for a shape, without compiling it."""
+        with jax.default_matmul_precision(self._settings.matmul_precision):
+            return self._function.lower(self.weights, ShapeDtypeStruct(shape, self.dtype))
 
     def __call__(self, x: Array | np.ndarray) -> Array:
         """Run the executable for an array's shape; the result is computed in the background."""
