@@ -22,12 +22,14 @@ EXAMPLES = {
     train: "aura-jax train --data photos/ --config small --out runs/small",
 }
 
+# Typer 0.29 has None for these, and imports pydantic, 0.15 s, to convert it to a bool.
+FALSE = dict.fromkeys(("help", "install_completion", "show_completion"), False)
+
 app = typer.Typer(
     no_args_is_help=True,
     context_settings={
         "help_option_names": ["-h", "--help"],
-        # Typer 0.29 has None for these, and imports pydantic, 0.15 s, to convert it to a bool.
-        "default_map": dict.fromkeys(("help", "install_completion", "show_completion"), False),
+        "default_map": {**FALSE, "cache": FALSE},
     },
     pretty_exceptions_enable=False,
 )

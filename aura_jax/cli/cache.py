@@ -19,8 +19,8 @@ from aura_jax.cli.options import DEFAULT_WEIGHTS, Images, Json, Weights, dtype_o
 from aura_jax.console import console, messages, progress, say
 from aura_jax.errors import CacheError
 from aura_jax.extras import needs
+from aura_jax.latents.choices import COMPUTE_NAMES, STORAGE_NAMES, ExecutorName, Format
 from aura_jax.latents.progress import Listener
-from aura_jax.latents.spec import COMPUTE_DTYPES, STORAGE_DTYPES, ExecutorName, Format
 
 if TYPE_CHECKING:
     from aura_jax.latents.manifest import Manifest, Shard
@@ -33,14 +33,14 @@ Folder = Annotated[
 
 StorageDtype = Annotated[
     str,
-    dtype_option("--storage-dtype", "Store latents in this dtype", [*map(str, STORAGE_DTYPES)]),
+    dtype_option("--storage-dtype", "Store latents in this dtype", STORAGE_NAMES),
 ]
 CacheComputeDtype = Annotated[
     str | None,
     dtype_option(
         "--compute-dtype",
         "Compute in this dtype",
-        [*map(str, COMPUTE_DTYPES)],
+        COMPUTE_NAMES,
         default="float32 on a CPU, bfloat16 on a GPU or TPU",
     ),
 ]

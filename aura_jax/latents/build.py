@@ -16,6 +16,7 @@ from aura_jax.config import AuraConfig
 from aura_jax.dtypes import as_dtype, default_compute_dtype
 from aura_jax.errors import CacheError, ImageError, first_of
 from aura_jax.images.io import decode_8_bit
+from aura_jax.latents.choices import Format
 from aura_jax.latents.encode_shard import Work
 from aura_jax.latents.examples import ShardInput, find_examples, keys_sha256, sizes_sha256
 from aura_jax.latents.executors import Executor, LocalExecutor
@@ -23,7 +24,7 @@ from aura_jax.latents.ledger import Ledger
 from aura_jax.latents.manifest import Environment, Manifest, Origin
 from aura_jax.latents.progress import Listener
 from aura_jax.latents.shard_io import checksum
-from aura_jax.latents.spec import COMPUTE_DTYPES, RESIZE, STORAGE_DTYPES, CacheSpec, Format
+from aura_jax.latents.spec import COMPUTE_DTYPES, RESIZE, STORAGE_DTYPES, CacheSpec
 from aura_jax.latents.workspace import BusyError, CacheFolder
 
 

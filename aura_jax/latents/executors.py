@@ -13,12 +13,12 @@ import jax
 
 from aura_jax.errors import CacheError
 from aura_jax.extras import needs
+from aura_jax.latents.choices import ExecutorName
 from aura_jax.latents.encode_shard import Work, encode_shard
 from aura_jax.latents.encoder import Encoder, EncoderFactory
 from aura_jax.latents.examples import ShardInput
 from aura_jax.latents.ledger import Ledger
 from aura_jax.latents.manifest import Shard
-from aura_jax.latents.spec import ExecutorName
 
 RETRIES = 3  # of a shard, by Ray, if the worker dies
 

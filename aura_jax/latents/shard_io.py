@@ -14,8 +14,8 @@ import numpy as np
 from aura_jax.errors import CacheError
 from aura_jax.extras import needs
 from aura_jax.images.readers import ImageFile, members
+from aura_jax.latents.choices import Format
 from aura_jax.latents.serialize import to_bytes
-from aura_jax.latents.spec import Format
 
 WRITER_OPTIONS = "group_size:1,uncompressed"  # read one by one; latents hardly compress
 

@@ -6,16 +6,16 @@ from typing import Literal
 import numpy as np
 
 from aura_jax.config import LATENT_LIMIT, AuraConfig
-from aura_jax.dtypes import BFLOAT16, FLOAT32, as_dtype
+from aura_jax.dtypes import FLOAT32, as_dtype
 from aura_jax.errors import CacheError
+from aura_jax.latents.choices import COMPUTE_NAMES, STORAGE_NAMES, Format
 
-type Format = Literal["arrayrecord", "webdataset"]
-type ExecutorName = Literal["local", "ray"]
 type Resize = Literal["largest centered square, Lanczos"]
 
 INT8 = np.dtype(np.int8)
-STORAGE_DTYPES = (BFLOAT16, FLOAT32, INT8)
-COMPUTE_DTYPES = (BFLOAT16, FLOAT32)
+STORAGE_DTYPES, COMPUTE_DTYPES = (
+    tuple(map(np.dtype, names)) for names in (STORAGE_NAMES, COMPUTE_NAMES)
+)
 ENDINGS: dict[Format, str] = {"arrayrecord": ".arrayrecord", "webdataset": ".tar"}
 RESIZE: Resize = "largest centered square, Lanczos"
 # Raise it when the same image, weights and options come to give other latents or other files, such

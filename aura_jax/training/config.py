@@ -6,7 +6,6 @@ import re
 from typing import Literal, NamedTuple
 
 from aura_jax.config import AuraConfig
-from aura_jax.dtypes import BFLOAT16, FLOAT32, as_dtype
 from aura_jax.errors import TrainingError
 
 type GradientNorms = Literal["batch", "tensor", "none"]
@@ -18,7 +17,6 @@ PERCEPTUAL_LOSSES = ("lpips", "gan")
 PUBLISHED_LOSSES: Losses = (("lpips", 1.0), ("pooled_l1", 0.2), ("z2", 1.0), ("gan", 1.0))
 PLAIN_LOSSES: Losses = (("l1", 0.2), ("l2", 1.0), ("z2", 1e-4))
 POOL = 16  # pixels a side of the squares whose colors `pooled_l1` compares
-COMPUTE_DTYPES = (BFLOAT16, FLOAT32)
 
 
 class Crops(NamedTuple):
@@ -98,7 +96,9 @@ class Recipe:
         self._check_ranges()
         self._check_crops()
         if self.dtype is not None:
-            object.__setattr__(self, "dtype", str(as_dtype(self.dtype, COMPUTE_DTYPES)))
+            from aura_jax.dtypes import BFLOAT16, FLOAT32, as_dtype  # late: numpy slows --help
+
+            object.__setattr__(self, "dtype", str(as_dtype(self.dtype, (BFLOAT16, FLOAT32))))
 
     def _check_losses(self) -> None:
         names = [name for name, _ in self.losses]
