@@ -62,9 +62,15 @@ class JaxWorker:
         stats = jax.devices()[0].memory_stats()
         return stats["peak_bytes_in_use"] if stats else resident_peak()
 
-    def ceiling(self, dtype: str) -> float:
-        """Return the tera-operations a second of large matrix products."""
-        side, count = (2048, 1) if jax.default_backend() == "cpu" else (8192, 10)
+    def ceiling(self, dtype: str, side: int | None = None) -> float:
+        """Return the tera-operations a second of large matrix products.
+
+        Args:
+            dtype: the dtype of the matrices.
+            side: their rows and columns; by default 2048 on a CPU and 8192 on a GPU.
+        """
+        large, count = (2048, 1) if jax.default_backend() == "cpu" else (8192, 10)
+        side = side or large
         x = jax.random.normal(jax.random.key(0), (side, side), dtype)
         product = jax.jit(lambda x: jnp.matmul(x, x, precision="highest"))
 

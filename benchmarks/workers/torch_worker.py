@@ -62,9 +62,15 @@ class TorchWorker:
         on_gpu = self._device.type == "cuda"
         return torch.cuda.max_memory_allocated() if on_gpu else resident_peak()
 
-    def ceiling(self, dtype: str) -> float:
-        """Return the tera-operations a second of large matrix products."""
-        side, count = (2048, 1) if self._device.type == "cpu" else (8192, 10)
+    def ceiling(self, dtype: str, side: int | None = None) -> float:
+        """Return the tera-operations a second of large matrix products.
+
+        Args:
+            dtype: the dtype of the matrices.
+            side: their rows and columns; by default 2048 on a CPU and 8192 on a GPU.
+        """
+        large, count = (2048, 1) if self._device.type == "cpu" else (8192, 10)
+        side = side or large
         x = torch.randn(side, side, device=self._device, dtype=getattr(torch, dtype))
 
         def products() -> None:
