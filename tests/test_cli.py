@@ -69,7 +69,7 @@ def test_flipping_twice_gives_the_file_back(photo: Path, tmp_path: Path):
 def test_reconstruct_writes_a_grid_and_numbers(photo: Path, tmp_path: Path):
     out = tmp_path / "grid.png"
     (result,) = json.loads(command("reconstruct", photo, "--out", out, *WEIGHTS, "--json"))
-    assert result["photo"] == str(photo)
+    assert result["image"] == str(photo)
     assert result["size"] == [45, 30]
     assert list(result["psnr_db"]) == ["none", "h", "v", "hv"]
     assert all(3 < decibels < 30 for decibels in result["psnr_db"].values())
