@@ -50,7 +50,7 @@ class JaxWorker:
         return seconds
 
     def run(self, part: Part) -> list[float]:
-        """Return the seconds of each call of a repeat."""
+        """Return the seconds of each call in a repeat."""
         return repeat(lambda: self._output(part))
 
     def save(self, part: Part, path: str) -> None:
@@ -63,7 +63,7 @@ class JaxWorker:
         return stats["peak_bytes_in_use"] if stats else resident_peak()
 
     def ceiling(self, dtype: str) -> float:
-        """Return the tera-operations a second of large matrix products."""
+        """Return the tera-operations per second of large matrix products."""
         side, count = (2048, 1) if jax.default_backend() == "cpu" else (8192, 10)
         x = jax.random.normal(jax.random.key(0), (side, side), dtype)
         product = jax.jit(lambda x: jnp.matmul(x, x, precision="highest"))
@@ -75,7 +75,7 @@ class JaxWorker:
         return teraflops(products, count, side)
 
     def dispatch(self, config: str, dtype: str) -> dict[Part, float]:
-        """Return the seconds that a call takes beyond its executable's own."""
+        """Return the overhead of a call over its executable in seconds."""
         return dispatch_seconds(AuraConfig.from_json(config), dtype)
 
     def _output(self, part: Part) -> Array:

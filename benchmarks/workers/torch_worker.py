@@ -1,4 +1,4 @@
-"""The worker that runs the PyTorch twin, and measures all errors against a float64 run of it."""
+"""The worker that runs the PyTorch twin, and measures all errors against its float64 run."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ from convert.torch_reference import TorchAuraEquiVAE
 
 WARM_CALLS = {"max-autotune": 2}  # the second call records a CUDA graph
 SDPA = "scaled_dot_product_attention"
-QUERIES = 1024  # at a time: attention in float64 has only kernels that store tokens × tokens
+QUERIES = 1024  # at a time: in float64 PyTorch 2.14 has only kernels that store tokens × tokens
 
 
 class TorchWorker:
@@ -38,7 +38,7 @@ class TorchWorker:
     def prepare(self, mode: Mode, folder: str, dtype: str, config: str, platform: str) -> float:
         """Load weights and inputs; return the seconds of the first calls, which compile."""
         torch.backends.cudnn.benchmark = True
-        torch.backends.cudnn.allow_tf32 = False  # float32 is held to float32's accuracy
+        torch.backends.cudnn.allow_tf32 = False  # float32 results must be as accurate as float32
         self._folder, self._config = Path(folder), AuraConfig.from_json(config)
         self._device = torch.device("cuda" if platform == "gpu" else "cpu")
         model = self._model(getattr(torch, dtype))
@@ -50,7 +50,7 @@ class TorchWorker:
         return seconds
 
     def run(self, part: Part) -> list[float]:
-        """Return the seconds of each call of a repeat."""
+        """Return the seconds of each call in a repeat."""
         return repeat(lambda: self._output(part))
 
     def save(self, part: Part, path: str) -> None:
@@ -63,7 +63,7 @@ class TorchWorker:
         return torch.cuda.max_memory_allocated() if on_gpu else resident_peak()
 
     def ceiling(self, dtype: str) -> float:
-        """Return the tera-operations a second of large matrix products."""
+        """Return the tera-operations per second of large matrix products."""
         side, count = (2048, 1) if self._device.type == "cpu" else (8192, 10)
         x = torch.randn(side, side, device=self._device, dtype=getattr(torch, dtype))
 
@@ -80,11 +80,11 @@ class TorchWorker:
     ) -> dict[Part, dict[str, float]]:
         """Compute relative L2 errors of saved results against a run in another dtype.
 
-        The model that was measured is freed.
+        This frees the measured model.
 
         Args:
-            dtype: the dtype of that run.
-            outputs: files of results by the mode that computed them, for each part.
+            dtype: the dtype of the reference run.
+            outputs: for each part, the files of results by the mode that computed them.
         """
         self._calls, self._inputs = {}, {}
         model = self._model(getattr(torch, dtype))
@@ -105,7 +105,7 @@ class TorchWorker:
         return model.to(dtype).to(memory_format=torch.channels_last).eval()
 
     def _input(self, part: Part) -> Tensor:
-        """Load an input as NCHW; in memory it is channels_last."""
+        """Load an input as NCHW, with the memory format channels_last."""
         return (
             torch.from_numpy(np.load(self._folder / f"{part}.npy")).to(self._device).movedim(3, 1)
         )
