@@ -164,7 +164,7 @@ def test_refusals_name_the_thing_and_write_nothing(photo: Path, tmp_path: Path):
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_names_that_files_of_tensors_or_terminals_stumble_over(photo: Path, tmp_path: Path):
+def test_unusual_names_of_files_and_of_tensors(photo: Path, tmp_path: Path):
     out = tmp_path / "[red]z:cat:.st"
     odd = photo.rename(tmp_path / "[b]ä :cat:.png")
     assert f"wrote {out} (" in command("encode", odd, "--out", out, *WEIGHTS)
@@ -268,7 +268,7 @@ def test_latents_named_as_no_file_can_be(tmp_path: Path, name: str):
     assert [path.name for path in tmp_path.iterdir()] == ["z.st"]
 
 
-def test_models_of_other_channels_and_pictures_of_other_formats(photo: Path, tmp_path: Path):
+def test_models_with_other_channels_and_unknown_image_formats(photo: Path, tmp_path: Path):
     config = AuraConfig(32, (2,), 1, 4, out_channels=1)
     aura_jax.save(AuraEquiVAE(config, rngs=nnx.Rngs(0)), tmp_path / "gray")
     words = ("reconstruct", photo, "--out", tmp_path / "o.png", "--weights", tmp_path / "gray")
