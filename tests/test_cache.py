@@ -42,7 +42,7 @@ __all__ = ["encoded", "made", "photos", "weights"]  # fixtures
 
 
 def test_each_sample_is_the_latent_of_its_image(encoded: Path, photos: Path, weights: Path) -> None:
-    """Through the command and the model, beside `aura_jax.encode` without any code of the cache."""
+    """Compare the command's output with `aura_jax.encode`, without using any code of the cache."""
     vae = aura_jax.load(weights, dtype=jnp.float32)
     source = LatentSource(encoded)
     assert len(source) == 11

@@ -158,7 +158,7 @@ def test_several_jobs_make_the_same(out: Path, made: Path, photos: Path, weights
 def test_several_devices_share_the_work(
     out: Path, made: Path, photos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the threads that read for them."""
+    """They also share the threads that read images."""
     threads = []
     run = executors.encode_shard
 
@@ -177,7 +177,7 @@ def test_several_devices_share_the_work(
 def test_no_error_ends_a_device_silently(
     out: Path, photos: Path, weights: Path, error: type[Exception]
 ) -> None:
-    """Whatever a device meets stops the others and is raised, an empty queue's error too."""
+    """Any exception on a device stops the others and is raised, including queue.Empty."""
 
     def failing(*args: Any):
         def encode(images: np.ndarray) -> np.ndarray:

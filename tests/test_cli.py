@@ -179,7 +179,7 @@ def test_unusual_names_of_files_and_of_tensors(photo: Path, tmp_path: Path):
 
 
 def test_folders_and_tars_and_images_that_are_skipped(photo: Path, tmp_path: Path):
-    """What can be read is written; the rest is named, and the exit status tells."""
+    """Readable images are written, skipped ones are named, and the exit status is 1."""
     folder, tar = tmp_path / "folder", tmp_path / "images.tar"
     (folder / "deep").mkdir(parents=True)
     shutil.copy(photo, folder / "deep" / "a.png")

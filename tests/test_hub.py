@@ -28,7 +28,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, address: str, cache: Path) -> None:
-    """What HF_ENDPOINT and HF_HUB_CACHE set when the client is imported."""
+    """Set the client's endpoint and cache, which it reads from the environment on import."""
     template = address + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "ENDPOINT", address)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)

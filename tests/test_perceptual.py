@@ -46,7 +46,7 @@ def reference() -> lpips.LPIPS:
 
 @pytest.fixture(scope="module")
 def features(reference: lpips.LPIPS) -> torch.nn.Sequential:
-    """The same convolutions as torchvision's vgg16 has them."""
+    """Return the same convolutions in the form of torchvision's vgg16."""
     with torch.device("meta"):
         features = torchvision.models.vgg16(weights=None).features
     assert isinstance(features, torch.nn.Sequential)
