@@ -150,7 +150,7 @@ def test_several_jobs_make_the_same(out: Path, made: Path, photos: Path, weights
     assert make(photos, out, weights, job=(1, 2)) is None
     assert not (out / "manifest.json").exists()
     said = cache("make", photos, "--out", out, *options(weights), "--job", "1/2")
-    assert f"{out}: job 1/2 is done; the cache is finished once all 2 jobs are" in said
+    assert f"{out}: job 1/2 is done; the cache is complete when all 2 jobs are done" in said
     assert len(finished(photos, out, weights, job=(0, 2))) == 11
     assert contents(out) == contents(made)
 

@@ -238,7 +238,7 @@ def test_shapes_of_no_model_ask_for_the_config(tensors: Tensors, tmp_path: Path)
         "  misshaped: encoder.conv_in.bias is (33,), expected (32,)"
     ]
     other = written(tmp_path / "other", {"fc.weight": np.zeros((2, 2), np.float32)})
-    with pytest.raises(CheckpointError, match=r"neither metadata nor tensors tell.*give config="):
+    with pytest.raises(CheckpointError, match=r"neither metadata nor tensors give.*give config="):
         aura_jax.load(other)
 
 

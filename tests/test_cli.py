@@ -144,7 +144,7 @@ def test_refusals_name_the_thing_and_write_nothing(photo: Path, tmp_path: Path):
         (("encode", photo, photo, *out), "2 images are named 'corner'"),
         (("encode", tmp_path, *out), "2 images are named 'corner'"),
         (("encode", photo, "--size", "99", *out), "every image was skipped"),
-        (("encode", photo, "--crop", "9", *out), "--crop .* give its --size too"),
+        (("encode", photo, "--crop", "9", *out), "--crop .* give --size too"),
         (("encode", photo, "--out", tmp_path / "no" / "z", *WEIGHTS), "folder .* does not exist"),
         (("encode", photo, "--out", tmp_path / "z", "--weights", text), "text.png: is not a valid"),
         (("reconstruct", photo, *out), r"new.st: expected a name that ends in .png"),
