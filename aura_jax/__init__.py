@@ -10,9 +10,10 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    from lazy_loader import attach_stub  # late, for a command that is interrupted as it starts
+    # Late, so that cli.start can answer a Ctrl-C before anything else is imported.
+    from lazy_loader import attach_stub
 
-    load, _, names = attach_stub(__name__, __file__)  # `load` keeps what it has loaded
+    load, _, names = attach_stub(__name__, __file__)  # `load` caches each name
     return names if name == "__all__" else load(name)
 
 

@@ -15,7 +15,7 @@ type AnyArray = jaxtyping.Array | np.ndarray  # evaluated by type checkers only:
 
 
 def is_array(x: object) -> bool:
-    """Return whether `x` is a numpy or a jax array; JAX is not imported for the answer."""
+    """Return whether `x` is a numpy or a jax array, without importing JAX."""
     jax = sys.modules.get("jax")
     return isinstance(x, np.ndarray) or (jax is not None and isinstance(x, jax.Array))
 
@@ -24,7 +24,7 @@ def check_is_array(name: str, x: Any) -> None:
     """Check that `x` is a numpy or a jax array.
 
     Raises:
-        ArrayError: if it is something else.
+        ArrayError: if it is not.
     """
     if not is_array(x):
         raise ArrayError(f"{name}: expected a jax or numpy array, got a {type(x).__name__}")
@@ -45,12 +45,12 @@ def check_array(
         name: the argument's name, for the message.
         x: the value to check.
         channels: the size that its last axis must have.
-        axes: the names of the axes before the channels; None for any number of axes.
+        axes: the names of the axes before the channels; None allows any number of axes.
         dtypes: the dtypes it may have.
         min_side: the least height and width, in pixels.
 
     Raises:
-        ArrayError: if it is not an array, or its layout, dtype or size is another.
+        ArrayError: if it is not an array, or its layout, dtype or size is wrong.
     """
     check_is_array(name, x)
     got = f"{name} of shape {x.shape} and dtype {x.dtype}"

@@ -8,7 +8,7 @@ from aura_jax.errors import ConfigError
 
 NORM_GROUPS = 32
 HEAD_DIM = 64
-MAX_LEVELS, MAX_BLOCKS = 8, 16  # far beyond any such model, so that a wrong file fails fast
+MAX_LEVELS, MAX_BLOCKS = 8, 16  # far above real models, so that a corrupt file fails fast
 FLIPPED_CHANNELS = 4  # the last four latent channels carry the signs of the flips
 LATENT_LIMIT = 8.0  # the encoder's output is clamped to ±8, as the model was trained
 
@@ -27,9 +27,10 @@ class AuraConfig:
         out_channels: channels of the decoder's output.
 
     Raises:
-        ConfigError: if a value is not a positive integer, a width does not split into 32 norm
-            groups, the last width not into heads of 64, the latent has under 4 channels, or there
-            are over 8 levels or 16 blocks.
+        ConfigError: if a value is not a positive integer, a width is not a multiple of 32 (the
+            number of norm groups), the last width is not a multiple of 64 (the size of an attention
+            head), the latent has fewer than 4 channels, or there are more than 8 levels or 16
+            blocks.
     """
 
     ch: int = 256
@@ -40,7 +41,7 @@ class AuraConfig:
     out_channels: int = 3
 
     def __post_init__(self) -> None:
-        if isinstance(self.ch_mult, list):  # as JSON has it; kept as a tuple, which is hashable
+        if isinstance(self.ch_mult, list):  # JSON has lists; a tuple is hashable
             object.__setattr__(self, "ch_mult", tuple(self.ch_mult))
         self._check_types()
         for width in (self.ch, *self.widths):
@@ -71,11 +72,11 @@ class AuraConfig:
 
     @property
     def downsampling(self) -> int:
-        """Side of one latent pixel in pixels of the image: 8 for the published model."""
+        """Image pixels along each side of a latent pixel: 8 for the published model."""
         return 2 ** (len(self.ch_mult) - 1)
 
     def check_rgb(self, source: object) -> None:
-        """Check that the model takes and gives RGB images.
+        """Check that the model encodes and decodes RGB images.
 
         Args:
             source: the file that the config was read from, for the message.

@@ -7,7 +7,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
-# Names of files are printed as they are: no markup, no emoji codes, no colors of numbers.
+# File names are printed verbatim: no markup, no emoji codes, no highlighted numbers.
 console = Console(markup=False, emoji=False, highlight=False)
 messages = Console(markup=False, emoji=False, highlight=False, stderr=True)
 
@@ -18,12 +18,12 @@ def say(line: str) -> None:
 
 
 def progress(*columns: "ProgressColumn") -> "Progress":
-    """Make a progress bar on stderr, which is shown if that is a terminal.
+    """Make a progress bar on stderr, which is shown only if stderr is a terminal.
 
     Args:
-        columns: the columns behind the bar; by default the elapsed time.
+        columns: the columns after the bar; by default the elapsed time.
     """
-    from rich.progress import (  # late, as `--help` needs none
+    from rich.progress import (  # late, since `--help` does not need it
         BarColumn,
         MofNCompleteColumn,
         Progress,

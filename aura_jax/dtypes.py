@@ -30,7 +30,7 @@ def as_dtype(
         name: the argument or option, for the message.
 
     Raises:
-        AuraError: if it is none of `allowed`.
+        AuraError: if it is not one of `allowed`.
     """
     spelled = SHORT_NAMES.get(dtype, dtype) if isinstance(dtype, str) else dtype
     try:
@@ -43,7 +43,7 @@ def as_dtype(
 
 
 def alternatives(dtypes: Collection[np.dtype]) -> str:
-    """Format dtypes for a message: bfloat16, float16 or float32."""
+    """Format dtypes as a list of choices, such as "bfloat16, float16 or float32"."""
     *names, last = map(str, dtypes)
     return f"{', '.join(names)} or {last}" if names else last
 
@@ -55,7 +55,7 @@ def default_compute_dtype(platform: str | None = None) -> np.dtype:
         platform: "cpu", "gpu" or "tpu"; by default the one JAX runs on.
     """
     if platform is None:
-        import jax  # late: readers of cached latents do without it
+        import jax  # late: readers of cached latents must not need JAX
 
         platform = jax.default_backend()
     return FLOAT32 if platform == "cpu" else BFLOAT16

@@ -11,7 +11,7 @@ class AuraError(ValueError):
 
 
 class ConfigError(AuraError):
-    """The sizes of a model are not valid, or are not those that are needed."""
+    """The sizes of a model are invalid, or do not fit the task."""
 
 
 class ArrayError(AuraError):
@@ -27,7 +27,7 @@ class ImageError(AuraError):
 
 
 class TrainingError(AuraError):
-    """A recipe, a data set or the folder of a run does not allow training."""
+    """Training cannot start or continue with a recipe, a data set or a run's folder."""
 
 
 class CacheError(AuraError):
@@ -43,8 +43,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """List the entries that differ between two sets of JSON values, one line for each.
 
     Args:
-        before: the values with which a folder of results was started.
-        now: the values that are given now.
+        before: the values recorded when a folder of results was started.
+        now: the values given for the current call.
     """
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     return [

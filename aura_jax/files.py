@@ -1,4 +1,4 @@
-"""Output files and folders: checked before the work, written whole or not at all."""
+"""Check output paths before the work, and write files whole or not at all."""
 
 import os
 import secrets
@@ -12,11 +12,11 @@ from aura_jax.errors import AuraError
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
-    """Refuse an output file that cannot be written, before any work is done for it.
+    """Raise an error if an output file cannot be written, before any work is done for it.
 
     Raises:
         AuraError: if the path is a folder, lies in a missing or read-only one, has a name that the
-            disk cannot hold, or exists without `overwrite`.
+            file system cannot hold, or exists and `overwrite` is false.
     """
     if path.is_dir():
         raise AuraError(f"{path}: is a folder; give a file name")
@@ -30,7 +30,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Refuse an output folder that cannot be made or written; folders above it may be missing.
+    """Raise an error if an output folder cannot be made or written; its parents may be missing.
 
     Raises:
         AuraError: if the path or one above it is a file, or the nearest folder is read-only.
@@ -42,12 +42,12 @@ def check_folder(path: Path) -> None:
 
 
 def check_own(path: Path, marker: Path, noun: str) -> None:
-    """Refuse an output folder that holds files of something else.
+    """Raise an error if an output folder holds files, but not the file that marks it as ours.
 
     Args:
         path: the folder, which exists.
-        marker: the file that shows that it is one of ours.
-        noun: what such a folder holds, such as "training run".
+        marker: a file that every folder of this kind has.
+        noun: the content of such a folder, for the message, such as "training run".
 
     Raises:
         AuraError: if there are visible files and no `marker`.
@@ -60,7 +60,7 @@ def check_own(path: Path, marker: Path, noun: str) -> None:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, which takes its name once the block has ended.
+    """Yield a temporary path beside `path`, and rename it to `path` when the block succeeds.
 
     If the block raises, the temporary file is removed and `path` stays as it was. A new file has
     the permissions that the process's umask gives; a replaced one keeps its own.
@@ -77,7 +77,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
             temporary.chmod(path.stat().st_mode & 0o7777)
         _sync(temporary)
         temporary.replace(path)
-    except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
+    except (OSError, SafetensorError) as error:  # safetensors raises its own error for a full disk
         reason = getattr(error, "strerror", None) or error
         raise AuraError(f"{path}: cannot be written ({reason})") from None
     finally:
@@ -87,7 +87,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def _check_writable(place: Path, path: Path) -> None:
     """Create a file beside `place` and remove it; `path` is the output, for the message.
 
-    Permissions alone do not tell of read-only disks, nor of names that are too long.
+    Permission bits do not reveal a read-only file system or a name that is too long.
     """
     temporary = _beside(place)
     try:
@@ -103,7 +103,7 @@ def _beside(path: Path) -> Path:
 
 
 def _create(path: Path) -> None:
-    # 0666 for the kernel to apply the umask to: reading the umask would change it for a moment.
+    # The kernel applies the umask to 0666. Reading the umask ourselves would briefly change it.
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
 
 

@@ -5,7 +5,7 @@ from jaxtyping import Array, Float
 
 
 def perturb(key: Array, z: Float[Array, "*shape"], sigma: float = 0.1) -> Float[Array, "*shape"]:
-    """Multiply each value of a latent by 1 + sigma·n with n ~ N(0, 1), as the reference does.
+    """Multiply each value of a latent by 1 + sigma·n, where n ~ N(0, 1), as the reference does.
 
     Args:
         key: a jax.random key.

@@ -1,8 +1,8 @@
-"""Images of any size through the model, and the file that keeps their latents.
+"""Encode and decode images of any size, and keep their latents in a file.
 
-The model takes sides that are multiples of 8 (of its downsampling), so an image is padded at the
-right and bottom edges. A `Latent` remembers where the image lies in the padded one, also when it is
-flipped, so that decoding gives the image's own size back.
+The model needs sides that are multiples of its downsampling (8), so an image is padded at the right
+and bottom edges. A `Latent` records where the image lies within the padded one, before and after a
+flip, so that decoding can cut the padding off.
 """
 
 import dataclasses
@@ -31,11 +31,11 @@ type Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
 @dataclasses.dataclass(frozen=True)
 class Latent:
-    """The latent of one padded image, and the place of the image in it.
+    """The latent of a padded image, and the box of the image without its padding.
 
     Attributes:
         values: [h, w, C].
-        box: the image in the decoded one, which has [8h, 8w] pixels; the rest is padding.
+        box: the image within the decoded one, which has [8h, 8w] pixels; the rest is padding.
     """
 
     values: np.ndarray
@@ -52,7 +52,7 @@ class Latent:
         return Latent(flip_latents(self.values, **flip), (left, top, right, bottom))
 
     def cut(self, decoded: np.ndarray) -> np.ndarray:
-        """Cut the image out of the decoded one, [8h, 8w, 3]."""
+        """Cut the padding off a decoded image [8h, 8w, 3]."""
         left, top, right, bottom = self.box
         return decoded[top:bottom, left:right]
 
@@ -79,7 +79,7 @@ def load_rgb(
 
 
 def encode_photo(vae: AuraEquiVAE, pixels: Pixels) -> Latent:
-    """Encode an image [H, W, 3] in [-1, 1] of any size, padded as the model needs it.
+    """Pad an image [H, W, 3] in [-1, 1] of any size as the model needs it, and encode it.
 
     Raises:
         ImageError: if a side is shorter than the model's downsampling.
@@ -95,7 +95,7 @@ def decode_photo(vae: AuraEquiVAE, latent: Latent) -> Pixels8:
 
 
 def reconstructions(vae: AuraEquiVAE, pixels: Pixels) -> dict[str, Reconstruction]:
-    """Encode an image, and decode its latent as it is and flipped.
+    """Encode an image, and decode its latent unchanged and with each flip.
 
     Returns:
         decode(flip_latents(encode(image))) for "none", "h", "v" and "hv".

@@ -4,7 +4,7 @@ On images a flip reverses an axis. On latents it reverses the same axis and nega
 channels -4 and -3 for the horizontal flip, -2 and -1 for the vertical one. The model is trained so
 that decode(flip_latents(z)) ≈ flip_images(decode(z)).
 
-Numpy arrays stay numpy arrays, and JAX is imported only for arrays of its own.
+Numpy arrays stay numpy arrays, and JAX is imported only if an argument is a jax array.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -51,12 +51,12 @@ def flip_images[T: AnyArray](x: T, *, horizontal: Flag = False, vertical: Flag =
 
     Args:
         x: [..., H, W, C], a jax or numpy array of any dtype; numpy gives numpy.
-        horizontal: whether to reverse W: a bool, or an array of booleans, traced or not, with the
-            shape of leading axes of `x`: [B] for a batch.
+        horizontal: whether to reverse W: a bool, or an array of booleans (which may be traced)
+            whose shape is that of the leading axes of `x`, such as [B] for a batch.
         vertical: whether to reverse H, in the same form.
 
     Raises:
-        ArrayError: if `x` has under three axes, or a flag is not boolean or not of such a shape.
+        ArrayError: if `x` has fewer than three axes, or a flag has the wrong dtype or shape.
     """
     x = _flip(x, horizontal, HORIZONTAL_AXIS, None)
     return _flip(x, vertical, VERTICAL_AXIS, None)
@@ -71,7 +71,7 @@ def flip_latents[T: AnyArray](z: T, *, horizontal: Flag = False, vertical: Flag 
         vertical: whether to reverse h and negate channels -2 and -1.
 
     Raises:
-        ArrayError: as `flip_images`, and if there are under four channels.
+        ArrayError: as `flip_images`, and if there are fewer than four channels.
     """
     if z.ndim >= 1 and z.shape[-1] < FLIPPED_CHANNELS:
         raise ArrayError(
@@ -119,7 +119,7 @@ def _flip(x: Any, flag: Flag, axis: int, negated: slice | None) -> Any:
 
 def _mirror(x: Any, axis: int, negated: slice | None) -> Any:
     numpy = np if isinstance(x, np.ndarray) else _jnp()
-    # A copy, not numpy's view: safetensors and others write the memory of an array as it lies.
+    # Copied, since numpy's flip is a strided view and safetensors 0.8 writes raw memory.
     x = numpy.flip(x, axis).copy()
     if negated is None:
         return x

@@ -35,21 +35,25 @@ def main(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Measure this case, and others if repeated; by default all cases of the device's "
-            f"platform. Names: {', '.join(CASES)}.",
+            help="Measure this case; may be given several times. By default all cases of the "
+            f"device's platform. Names: {', '.join(CASES)}.",
         ),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="How often each variant takes its turn.")] = 5,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Number of measurements of each variant.")
+    ] = 5,
     compiled: Annotated[
         bool,
-        typer.Option("--compile/--no-compile", help="Measure torch.compile beside eager."),
+        typer.Option(
+            "--compile/--no-compile", help="Also measure torch.compile, besides eager PyTorch."
+        ),
     ] = True,
     autotuned: Annotated[
         bool | None,
         typer.Option(
             "--max-autotune/--no-max-autotune",
-            help="Measure torch.compile's mode max-autotune too; by default only on a GPU, since "
-            "it compiles slowly on a CPU.",
+            help="Also measure torch.compile with mode max-autotune; by default only on a GPU, "
+            "since it compiles slowly on a CPU.",
         ),
     ] = None,
     out: Annotated[
@@ -63,9 +67,9 @@ def main(
         bool, typer.Option("--markdown", help="Print the table as Markdown.")
     ] = False,
 ) -> None:
-    """Measure the speed, memory and accuracy of encode and decode beside PyTorch's.
+    """Compare the speed, memory and accuracy of encode and decode with PyTorch.
 
-    The exit status is 1 if a result is less accurate than it must be.
+    The exit status is 1 if an error is over its tolerance.
     """
     find_cases(case or [], "cpu")  # refuse unknown names before any process starts
     machine = describe()
@@ -78,7 +82,7 @@ def main(
         messages.print(f"measuring {each.name}")
         variants = variants_of(each, compiled=compiled, autotuned=tuned)
         results.append(measure(each, variants, repeats, platform))
-        _write(out, machine, results)  # after each: a later one may fail
+        _write(out, machine, results)  # after each case, since a later one may fail
     show(results, markdown=markdown)
     say(f"wrote {out}")
     if not all(result.passes for result in results):

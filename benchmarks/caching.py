@@ -1,9 +1,7 @@
-"""How much of the encoder's own speed `aura-jax cache make` keeps with reading and writing.
+"""The command python -m benchmarks.caching: compare the cache pipeline with the encoder alone.
 
-    python -m benchmarks.caching
-
-Both take turns in one process, on JPEG images of 500 × 375 pixels (ImageNet's usual size) that are
-made for it: batches through the executable alone, and a shard through the whole pipeline.
+Both alternate in one process, on generated JPEG images of 500 × 375 pixels (ImageNet's usual size):
+batches through the executable alone, and a shard through the whole pipeline.
 """
 
 import os
@@ -34,15 +32,20 @@ WIDTH, HEIGHT = 500, 375
 app = typer.Typer(add_completion=False)
 
 
-@app.command()
+@app.command(epilog="Example: python -m benchmarks.caching --images 64 --rounds 3")
 def main(
     weights: Weights = DEFAULT_WEIGHTS,
     size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 256,
-    batch: Annotated[int, typer.Option(min=1, help="Images that are encoded at once.")] = 8,
-    images: Annotated[int, typer.Option(min=1, help="Images in the shard.")] = 128,
-    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each.")] = 5,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Number of images that are encoded at once.")
+    ] = 8,
+    images: Annotated[int, typer.Option(min=1, help="Number of images in the shard.")] = 128,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of measurements of each.")] = 5,
 ) -> None:
-    """Print images a second of both, and their ratio: medians over the rounds."""
+    """Compare the speed of the whole cache pipeline with the encoder alone.
+
+    It prints images per second of both and their ratio, as medians over the rounds.
+    """
     timed = _Timed(rounds)
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "photos", Path(folder) / "latents"
@@ -58,14 +61,14 @@ def main(
         )
     alone, whole = timed.rates
     say(f"encoder alone: {alone:.2f} images/s")
-    say(f"whole pipeline: {whole:.2f} images/s, {whole / alone:.1%} of it")
+    say(f"whole pipeline: {whole:.2f} images/s, {whole / alone:.1%} of the encoder alone")
 
 
 class _Timed(Executor):
-    """Encodes the one shard again and again, in turns with the encoder alone.
+    """An executor that encodes one shard repeatedly, in alternation with the encoder alone.
 
     Attributes:
-        rates: images a second of the encoder alone, and of the pipeline.
+        rates: images per second of the encoder alone, and of the pipeline.
     """
 
     def __init__(self, rounds: int):

@@ -1,4 +1,4 @@
-"""Cases to measure: sizes of the model and of its images, and the dtype to compute in."""
+"""Cases to measure: a model size, an image and batch size, and a dtype to compute in."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ GPU_CASES = (
     Case(FULL, 2048, 1, "bfloat16"),
     Case(FULL, 512, 1, "float32"),
 )
-# Small enough to try the benchmark itself.
+# Small enough for trying out the benchmark itself.
 TINY_CASES = tuple(
     Case(AuraConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1), 32, 2, dtype)
     for dtype in ("float32", "bfloat16")

@@ -24,14 +24,14 @@ app = typer.Typer(add_completion=False)
 
 @app.command(epilog="Example: python -m benchmarks.cold_start")
 def main() -> None:
-    """Measure the start of a process until its first decoded image, as a Markdown table.
+    """Measure the time from the start of a process to its first decoded image.
 
-    The image is 256 × 256, of the checkpoint that comes with the package, on the default device.
-    Each row is a new process: without JAX's compilation cache, with an empty one, with a filled
-    one.
+    The output is a Markdown table. The image has 256 × 256 pixels, the checkpoint is the one that
+    comes with the package, and the device is the default. Each row is a new process: without JAX's
+    compilation cache, with an empty cache, and with a filled cache.
     """
     command = [sys.executable, "-c", DECODE]
-    # The cache holds code that will run, so only its owner may write to it: mode 0700.
+    # The cache holds code that will be run, so only its owner may write to it: mode 0700.
     with tempfile.TemporaryDirectory() as folder:
         keep = {
             "JAX_COMPILATION_CACHE_DIR": folder,

@@ -1,6 +1,6 @@
 """Count the model's operations: 2 for each multiplication of a convolution or of attention.
 
-XLA's own count does not see inside cuDNN's kernels.
+XLA (jax 0.12) has a count of its own, which omits cuDNN's kernels.
 """
 
 from itertools import pairwise
@@ -18,7 +18,7 @@ def flops(config: AuraConfig, part: Part, size: int) -> int:
 
 
 def encoder_flops(config: AuraConfig, size: int) -> int:
-    """Add up conv_in, the levels from the largest image on, the middle and conv_out."""
+    """Count conv_in, the levels from the largest image on, the middle and conv_out."""
     widths, last = config.widths, len(config.widths) - 1
     total, side = conv(3, config.in_channels, config.ch, size), size
     for level, (cin, cout) in enumerate(pairwise((config.ch, *widths))):
@@ -30,7 +30,7 @@ def encoder_flops(config: AuraConfig, size: int) -> int:
 
 
 def decoder_flops(config: AuraConfig, size: int) -> int:
-    """Add up conv_in, the middle, the levels from the smallest image on and conv_out."""
+    """Count conv_in, the middle, the levels from the smallest image on and conv_out."""
     side, widest = size // config.downsampling, config.widths[-1]
     total = conv(3, config.z_channels, widest, side) + middle(widest, side)
     for level, (cin, cout) in enumerate(pairwise((widest, *reversed(config.widths)))):

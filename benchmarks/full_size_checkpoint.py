@@ -32,14 +32,14 @@ app = typer.Typer(add_completion=False)
 
 @app.command(epilog="Example: python -m benchmarks.full_size_checkpoint")
 def main() -> None:
-    """Convert and load a checkpoint of the published sizes with random weights; print each step.
+    """Measure the conversion and loading of a random checkpoint of the published sizes.
 
-    Each step is a new process, whose time and peak resident memory include Python and JAX, and the
+    Each step is a new process, whose time and peak resident memory include Python, JAX and the
     pages of a mapped file.
     """
     with tempfile.TemporaryDirectory() as folder:
         source, flax = Path(folder) / "torch.pt", Path(folder) / "flax.safetensors"
-        # In another process, since a child's peak is never reported below its parent's size.
+        # In another process: Linux never reports a child's peak below its parent's size.
         write_elsewhere(source, AuraConfig())
         size = source.stat().st_size
         say(f"checkpoint: {decimal(size)}, bfloat16, random weights")
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def write_elsewhere(path: Path, config: AuraConfig) -> None:
-    """Run `write_random_checkpoint` in another process, which leaves a GPU alone."""
+    """Run `write_random_checkpoint` in another process, which does not use a GPU."""
     code = WRITE.format(path=str(path), config=config.to_json())
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment)
@@ -79,7 +79,11 @@ def _plausible(name: str, normal: np.ndarray) -> np.ndarray:
 
 
 def measure(command: list[str], **variables: str) -> tuple[float, int]:
-    """Run a process with more environment variables; return its seconds and peak resident bytes.
+    """Run a process, and return its seconds and peak resident bytes.
+
+    Args:
+        command: the program and its arguments.
+        variables: additional environment variables.
 
     Raises:
         AuraError: if the process fails.

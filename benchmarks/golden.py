@@ -1,4 +1,4 @@
-"""The golden vectors of the reference; see tests/data/README.md. Needs no PyTorch."""
+"""Read the golden vectors of the reference (see tests/data/README.md), without PyTorch."""
 
 from pathlib import Path
 

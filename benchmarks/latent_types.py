@@ -1,9 +1,7 @@
-"""The cost of storing latents in fewer bits: their relative L2, and the PSNR of decoded images.
-
-    python -m benchmarks.latent_types photos/held_out --weights small
+"""The command python -m benchmarks.latent_types: measure the cost of storing latents in fewer bits.
 
 Latents are computed in float32, quantized, dequantized, decoded, and compared with the photographs.
-The size of ImageNet is that of a shard of 1000 of them, scaled up.
+The size of ImageNet is the size of a shard of 1000 latents, scaled up.
 """
 
 import tempfile
@@ -32,13 +30,18 @@ SHARD, IMAGENET = 1000, 1_281_167  # latents
 app = typer.Typer(add_completion=False)
 
 
-@app.command()
+@app.command(epilog="Example: python -m benchmarks.latent_types photos/held_out")
 def main(
-    photos: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    photos: Annotated[
+        list[Path],
+        typer.Argument(help="Image files, folders (searched at any depth) or WebDataset tars."),
+    ],
     weights: Weights = DEFAULT_WEIGHTS,
-    size: Annotated[int, typer.Option(help="Side of their squares in pixels.")] = 256,
+    size: Annotated[
+        int, typer.Option(help="Side in pixels of the centered square of each photograph.")
+    ] = 256,
 ) -> None:
-    """Print a row for each dtype that `aura-jax cache make` stores."""
+    """Print the file size, latent error and PSNR of each storage dtype as a Markdown table."""
     pixels = np.stack([square_pixels(file.pixels(), size) for file in find_images(photos)])
     codec = Codec(load_rgb(weights, dtype=jnp.float32))
     latents = np.asarray(codec.encode(pixels))
@@ -55,7 +58,7 @@ def main(
 
 
 def _shard_bytes(kept: np.ndarray) -> int:
-    """Measure a shard of such latents, with keys and labels as ImageNet has them."""
+    """Measure a shard of these latents, with keys and labels of ImageNet's form."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "shard"
         with writing(path, "arrayrecord") as write:

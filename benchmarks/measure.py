@@ -1,4 +1,4 @@
-"""Measure one case: every variant in its own process, in turns, on the same weights and inputs."""
+"""Measure one case: all variants in alternation, each in its own process, on the same inputs."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from benchmarks.results import CaseResult, Measured
 from benchmarks.variants import DEFAULT, EAGER, Variant
 from benchmarks.workers.process import Worker
 
-# Above it a run in float64 takes more memory than a GPU has; float32 is then exact enough.
+# For larger images a run in float64 exceeds a GPU's memory, and float32 is exact enough.
 LARGEST_IN_FLOAT64 = 1024
 
 type Workers = Mapping[Variant, Worker]
@@ -30,11 +30,12 @@ def measure(case: Case, variants: Sequence[Variant], repeats: int, platform: str
         case: the case.
         variants: the variants in the order of their turns; they must include PyTorch eager and
             `aura_jax.Codec`.
-        repeats: turns of each variant in each direction.
-        platform: JAX's platform, "cpu" or "gpu", for PyTorch to run there too.
+        repeats: the number of turns of each variant in each direction.
+        platform: JAX's platform, "cpu" or "gpu", which PyTorch uses too.
 
     Raises:
-        AuraError: if a variant fails. Compiled PyTorch may fail: the result then tells why.
+        AuraError: if a variant fails, other than compiled PyTorch, whose failure the result
+            records.
     """
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
@@ -115,7 +116,7 @@ def _take_turns(workers: Workers, repeats: int) -> dict[Variant, Seconds]:
 
 
 def _errors(workers: Workers, reference: str, folder: Path) -> Mapping[Part, Mapping[str, float]]:
-    """Return errors by direction and mode; ends all workers except the reference's."""
+    """Return errors by direction and mode, and end all workers except the reference's."""
     outputs = {part: {} for part in PARTS}
     for variant, worker in workers.items():
         for part in PARTS:

@@ -17,9 +17,9 @@ app = typer.Typer(add_completion=False)
 
 @app.command(epilog="Example: python -m benchmarks.parity")
 def main() -> None:
-    """Print errors on the golden vectors, of this package and of PyTorch, as a Markdown table.
+    """Print a Markdown table of the errors of this package and PyTorch on the golden vectors.
 
-    Errors are relative L2 errors against float64 runs of the reference.
+    Errors are relative L2 distances from float64 runs of the reference.
     """
     golden = read_golden()
     table = Table("output", "type", "aura-jax", "PyTorch", box=box.MARKDOWN)

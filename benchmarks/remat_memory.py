@@ -1,9 +1,9 @@
-"""Memory of a train step's gradient with and without recomputed ResnetBlocks, as XLA plans it.
+"""Compare the memory of a train step's gradient with and without --remat, as planned by XLA.
 
     python -m benchmarks.remat_memory
 
-The step is compiled and not run, so the full model needs no memory here. The numbers are XLA's plan
-for the default device and one 512 x 512 image in bfloat16, beside the parameters and the gradient.
+The gradient is compiled but not run, so this needs little memory. The numbers are XLA's plan for
+the default device and one 512 × 512 image in bfloat16, without the parameters and the gradient.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Results of a measurement: times, ratios, and whether errors are within their limits."""
+"""The results of measurements: times, ratios, and errors with their limits."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -13,15 +13,15 @@ from convert.tolerances import BF16_AGAINST_TORCH, FP32_FAST, FP32_PARITY
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One variant in one case.
+    """The measurement of one variant in one case.
 
     Attributes:
         variant: the variant.
-        compile_seconds: time of PyTorch's first calls, or to build and warm up a codec.
+        compile_seconds: the time of PyTorch's first calls, or of building and warming up a codec.
         seconds: time of each call.
         errors: relative L2 errors.
         peak_bytes: peak memory since the process began.
-        dispatch_seconds: time of a call beyond its executable's own; codecs only.
+        dispatch_seconds: the time of a call minus that of its executable; None for PyTorch.
     """
 
     variant: Variant
@@ -34,7 +34,7 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One variant in one direction; PyTorch has None in the fields that only codecs have."""
+    """One variant in one direction; fields that only codecs have are None for PyTorch."""
 
     variant: str
     part: Part
@@ -53,20 +53,20 @@ class Row:
 
     @property
     def passes(self) -> bool:
-        """Whether the error is within the limit; NaN is not."""
+        """Whether the error is within the limit (NaN is not)."""
         return self.limit is None or self.error <= self.limit
 
 
 @dataclasses.dataclass(frozen=True)
 class CaseResult:
-    """All variants in one case.
+    """The measurements of all variants in one case.
 
     Attributes:
         case: the case.
-        reference: the dtype of the run that errors are relative to.
-        ceilings: tera-operations a second of matrix products, by worker.
+        reference: the dtype of the run that errors are measured against.
+        ceilings: tera-operations per second of large matrix products, by worker.
         measured: the variants that ran, including PyTorch eager.
-        failures: errors of the variants that did not run, by label.
+        failures: the errors of variants that failed, by label.
     """
 
     case: Case

@@ -29,22 +29,24 @@ def main(
     size: Annotated[
         list[int] | None,
         typer.Option(
-            help="Pixels along a side of the images; may be repeated. By default "
+            help="Side of the images in pixels; may be given several times. By default "
             f"{', '.join(map(str, SIZES))}."
         ),
     ] = None,
     batch: Annotated[
         list[int] | None,
         typer.Option(
-            help=f"Images in a batch; may be repeated. By default {', '.join(map(str, BATCHES))}."
+            help="Number of images in a batch; may be given several times. By default "
+            f"{', '.join(map(str, BATCHES))}."
         ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Plot time and memory per megapixel by the size of images and batches.
+    """Plot time and memory per megapixel against the sizes of images and batches.
 
-    Flat lines mean that both grow with the number of pixels alone. The model is the checkpoint that
-    comes with the package, the device JAX's default; memory is XLA's plan beyond the weights.
+    A flat line means that the cost is proportional to the number of pixels. The model is the
+    checkpoint that comes with the package, and the device is JAX's default. Memory is XLA's plan,
+    without the weights.
     """
     with needs("report"):
         from benchmarks.scaling_figure import draw

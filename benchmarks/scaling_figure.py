@@ -1,4 +1,4 @@
-"""Draw the plot of `benchmarks.scaling`. Needs matplotlib."""
+"""Draw the plot of `benchmarks.scaling` with matplotlib."""
 
 from collections.abc import Mapping
 from io import BytesIO

@@ -13,7 +13,7 @@ COLUMNS = (
     *("size", "batch", "type", "", "variant", "min, ms", "median, ms", "ratio", "images/s"),
     *("TFLOP/s", "of ceiling", "peak memory", "compile, s", "dispatch, ms", "error", "accuracy"),
 )
-WIDTH = 250  # a row is a line, in a file and on a terminal
+WIDTH = 250  # wide enough for each row to be one line, also in a file
 
 
 def show(results: Iterable[CaseResult], *, markdown: bool) -> None:

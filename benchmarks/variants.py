@@ -15,7 +15,7 @@ class Variant:
     Attributes:
         label: the name in tables.
         mode: the name in requests to the worker.
-        ours: whether it is this package, and not PyTorch.
+        ours: whether it is this package instead of PyTorch.
     """
 
     label: str
@@ -36,6 +36,6 @@ FAST = Variant("aura-jax fast", "fast", ours=True)
 
 
 def variants_of(case: Case, *, compiled: bool, autotuned: bool) -> list[Variant]:
-    """Return the variants in the order of their turns; "fast" differs in float32 only."""
+    """Return the variants in the order of their turns; "fast" is included only for float32."""
     others = [EAGER, *[COMPILED] * compiled, *[AUTOTUNED] * autotuned]
     return [*others, DEFAULT, *[FAST] * (case.dtype == "float32")]

@@ -1,4 +1,4 @@
-"""The command python -m convert: a checkpoint from PyTorch's layout to Flax's, or back."""
+"""The command python -m convert: convert a checkpoint to Flax's layout, or to PyTorch's."""
 
 import dataclasses
 from pathlib import Path
@@ -53,23 +53,23 @@ def convert(
         str | None,
         typer.Option(
             metavar="DTYPE",
-            help="Cast the parameters to bfloat16, float16 or float32; by default they keep the "
-            "dtype they have.",
+            help="Cast the parameters to bfloat16, float16 or float32; by default they keep their "
+            "dtypes.",
         ),
     ] = None,
     verify: Annotated[
         bool,
         typer.Option(
             "--verify",
-            help="Compare every stage of the result with PyTorch before DST is written; needs "
-            "PyTorch.",
+            help="Compare every stage of the converted model with PyTorch before writing DST; this "
+            "needs PyTorch.",
         ),
     ] = False,
     allow_pickle: Annotated[
         bool,
         typer.Option(
             "--allow-pickle",
-            help="Read SRC even if it is a pickle, with torch's weights_only=True; needs PyTorch.",
+            help="Read SRC even if it is a pickle, with weights_only=True; this needs PyTorch.",
         ),
     ] = False,
     overwrite: Annotated[
@@ -81,12 +81,12 @@ def convert(
     cast = None if param_dtype is None else as_dtype(param_dtype, name="--param-dtype")
     if verify:
         with needs("torch"):
-            import torch  # noqa: F401  refuse now, not after the work
+            import torch  # noqa: F401  fails now and not after the work
     path = find_checkpoint(src)
     vae = _read(path, cast, allow_pickle=allow_pickle)
     with replacing(dst) as temporary:
         save(vae, temporary, layout=layout)
-        del vae  # the check below loads the file that was written
+        del vae  # frees memory: the check below loads the written file
         written = summarize(open_safetensors(temporary))
         if verify:
             _verify(open_source(path, allow_pickle=allow_pickle), temporary, cast)
@@ -94,7 +94,7 @@ def convert(
 
 
 def _read(path: Path, param_dtype: np.dtype | None, *, allow_pickle: bool) -> AuraEquiVAE:
-    """Build the model; the source is closed when this returns, which frees its memory."""
+    """Build the model, and close the source on return, which frees its memory."""
     source = open_source(path, allow_pickle=allow_pickle)
     say(f"read {path} ({decimal(path.stat().st_size)}): {summarize(source)}")
     with progress() as bar:
@@ -112,12 +112,12 @@ def _read(path: Path, param_dtype: np.dtype | None, *, allow_pickle: bool) -> Au
 
 
 def _verify(source: StoredCheckpoint, converted: Path, param_dtype: np.dtype | None) -> None:
-    """Print the errors of every stage.
+    """Compare every stage with PyTorch, and print the errors.
 
     Raises:
-        AuraError: if any is over its tolerance, with the first such stage.
+        AuraError: if an error is over its tolerance; the message names the first such stage.
     """
-    from convert.parity import verify  # needs torch, which conversion alone does not
+    from convert.parity import verify  # imports torch, which conversion alone does not need
 
     with messages.status("running the PyTorch twin and the Flax model"):
         errors = verify(source, converted, param_dtype)

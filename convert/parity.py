@@ -1,4 +1,4 @@
-"""Compare the Flax model with its PyTorch twin stage by stage, both against the twin in float64."""
+"""Measure the errors of the Flax model and its PyTorch twin, stage by stage, against float64."""
 
 import copy
 import dataclasses
@@ -17,12 +17,12 @@ from convert.tolerances import BF16_AGAINST_TORCH, BF16_ROUNDINGS, FP32_PARITY
 from convert.torch_reference import TorchAuraEquiVAE, outputs_of
 
 SEED = 0
-BATCH, HEIGHT, WIDTH = 2, 6, 4  # in latent pixels; unequal, so that swapped axes show
+BATCH, HEIGHT, WIDTH = 2, 6, 4  # in latent pixels; unequal, so that swapped axes are noticed
 
 
 @dataclasses.dataclass(frozen=True)
 class StageError:
-    """Relative L2 errors of one stage's output, accumulated from the network's input on."""
+    """Relative L2 errors of one stage's output, which include the errors of earlier stages."""
 
     stage: str
     fp32: float
@@ -32,7 +32,7 @@ class StageError:
 
     @property
     def passes(self) -> bool:
-        """Whether both dtypes are within the port's tolerances; NaN is not."""
+        """Whether the errors of both dtypes are within the tolerances (NaN is not)."""
         allowance = 0.0 if self.stage.endswith("conv_out") else BF16_ROUNDINGS
         bf16_limit = max(allowance, BF16_AGAINST_TORCH * self.torch_bf16)
         return self.fp32 <= FP32_PARITY and self.bf16 <= bf16_limit
@@ -46,10 +46,10 @@ def verify(
     Args:
         source: the checkpoint before the conversion.
         converted: the file that the conversion wrote.
-        param_dtype: the dtype that the conversion cast parameters to, if it did.
+        param_dtype: the dtype that the conversion cast parameters to; None if it did not cast.
 
     Returns:
-        The errors of every stage in the order they run.
+        The errors of every stage, in the order of execution.
     """
     fp32, bf16 = (load(converted, dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16))
     twin = torch_twin(source, fp32.config, param_dtype)
@@ -74,7 +74,7 @@ def verify(
 
 
 def seeded_images(config: AuraConfig) -> np.ndarray:
-    """Make the same images [B, H, W, C] in [-1, 1] in every run: blocks of color with noise."""
+    """Make images [B, H, W, C] in [-1, 1] of noisy color blocks, the same in every run."""
     rng = np.random.default_rng(SEED)
     blocks = rng.uniform(-0.8, 0.8, (BATCH, HEIGHT, WIDTH, config.in_channels))
     images = blocks.repeat(config.downsampling, axis=1).repeat(config.downsampling, axis=2)
@@ -84,7 +84,7 @@ def seeded_images(config: AuraConfig) -> np.ndarray:
 def torch_twin(
     source: StoredCheckpoint, config: AuraConfig, param_dtype: np.dtype | None = None
 ) -> TorchAuraEquiVAE:
-    """Build the PyTorch model of a checkpoint in float32, its weights first cast to param_dtype."""
+    """Build the PyTorch model of a checkpoint in float32, with weights rounded to param_dtype."""
     tensors, state = unwrapped(source), {}
     flax = layout_of(tensors) == "flax"
     for name, tensor in tensors.items():
@@ -98,7 +98,7 @@ def torch_twin(
 
 
 def torch_outputs(twin: TorchAuraEquiVAE, part: Part, x: np.ndarray) -> Outputs:
-    """Compute the output of each stage of the twin for x [B, H, W, C], in its weights' dtype."""
+    """Compute the output of each stage of the twin for x [B, H, W, C], in the weights' dtype."""
     network = getattr(twin, part)
     dtype = network.conv_in.weight.dtype
     return {name: nhwc(y) for name, y in outputs_of(network, nchw(x).to(dtype)).items()}

@@ -1,4 +1,4 @@
-"""The command python -m convert.perceptual: PyTorch's VGG16 and LPIPS heads for training losses."""
+"""The command python -m convert.perceptual: convert VGG16 and LPIPS heads from PyTorch."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from aura_jax.model.parameters import shapes_of
 from aura_jax.training.networks.lpips import abstract_lpips
 from convert.source import open_source
 
-# Positions of each stage's convolutions in torchvision's `features`, among relus and poolings.
+# Indices of each stage's convolutions in torchvision's `features`, which also has relus and pools.
 FEATURES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 VGG16_LAYERS = {
     f"vgg.stages.{i}.{j}": f"features.{index}"
@@ -55,15 +55,15 @@ def convert(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The state dict of the lpips package's heads for VGG16, weights/v0.1/vgg.pth; by "
-            "default OUT has no heads and serves the loss gan alone.",
+            help="The state dict of the lpips package's heads for VGG16, weights/v0.1/vgg.pth. "
+            "Without it OUT has no heads, and only the loss gan can use it.",
         ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace OUT if it exists.")
     ] = False,
 ) -> None:
-    """Convert VGG16, and the heads of LPIPS on it, for the training losses lpips and gan."""
+    """Convert VGG16 and the heads of LPIPS for the training losses lpips and gan."""
     check_free(out, overwrite=overwrite)
     vgg = _without_classifier(open_source(vgg16, allow_pickle=True, networks={"features"}))
     heads = lpips and open_source(
@@ -81,7 +81,7 @@ def convert(
 def _converted(
     source: StoredCheckpoint, layers: Mapping[str, str], noun: str
 ) -> dict[str, np.ndarray]:
-    """Read the tensors of some layers, by their names and with their axes in Flax."""
+    """Read the tensors of some layers, with the names and axes of Flax."""
     names, shapes = {}, {}
     for name, shape in shapes_of(abstract_lpips()).items():
         layer, _, leaf = name.rpartition(".")
@@ -93,7 +93,7 @@ def _converted(
 
 
 def _without_classifier(source: StoredCheckpoint) -> StoredCheckpoint:
-    """Drop the layers after the convolutions, which no loss uses."""
+    """Remove the layers after the convolutions, which no loss uses."""
     tensors = {n: t for n, t in source.tensors.items() if not n.startswith("classifier.")}
     return dataclasses.replace(source, tensors=tensors)
 

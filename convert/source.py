@@ -1,4 +1,4 @@
-"""Open a source of weights by its content: safetensors, or a pickle that PyTorch made."""
+"""Open a file of weights, whose format (safetensors or PyTorch's pickle) its content shows."""
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -12,24 +12,24 @@ from aura_jax.errors import CheckpointError
 from aura_jax.extras import needs
 
 NETWORKS = ("encoder", "decoder")
-MAX_DEPTH = 3  # of mappings in mappings; some contain themselves
+MAX_DEPTH = 3  # of nested mappings; a mapping may contain itself
 
 
 def open_source(
     path: Path, *, allow_pickle: bool, networks: Collection[str] = NETWORKS
 ) -> StoredCheckpoint:
-    """Open a file of weights, told apart by its content.
+    """Open a file of weights, recognized by its content as safetensors or a pickle.
 
-    A pickle may keep the state dict beside counters, optimizers and other networks.
+    A pickle may hold counters, optimizers and other networks beside the state dict.
 
     Args:
         path: the file.
         allow_pickle: whether a pickle may be read (with weights_only=True, so no code is run).
-        networks: parts of names that the state dict in a pickle is recognized by, one is enough.
+        networks: parts of parameter names, any of which marks the state dict in a pickle.
 
     Raises:
-        CheckpointError: if the file cannot be read, or is a pickle that was not allowed, or one
-            that does not hold exactly one such state dict.
+        CheckpointError: if the file cannot be read, is a pickle without `allow_pickle`, or is a
+            pickle without exactly one such state dict.
         AuraError: if it is a pickle and PyTorch is not installed.
     """
     try:
@@ -42,10 +42,10 @@ def open_source(
 
 def _open_pickle(path: Path, networks: Collection[str]) -> StoredCheckpoint:
     with needs("torch"):
-        import torch  # 5 GB that safetensors do not need
+        import torch  # late: safetensors do not need its 5 GB
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except Exception:  # a broken pickle can make the unpickler raise anything
+    except Exception:  # a corrupt pickle can make the unpickler raise any exception
         raise CheckpointError(
             f"{path}: torch cannot read this pickle with weights_only=True: it is broken, or holds "
             "more than tensors and could run code; save its state dict alone"
@@ -69,7 +69,7 @@ def _is_zip(path: Path) -> bool:
 def _state_dicts(
     content: Any, name: str, networks: Collection[str], depth: int = 0
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Find the mappings that hold parameters of the networks, with their path in the content."""
+    """Find the mappings that hold parameters of the networks, and their paths in the content."""
     if not isinstance(content, Mapping) or depth > MAX_DEPTH:
         return
     dense = {k: v for k, v in content.items() if isinstance(k, str) and _is_dense(v)}
@@ -81,7 +81,7 @@ def _state_dicts(
 
 
 def _is_dense(value: Any) -> bool:
-    """Return whether a value is a tensor whose elements lie in memory, one after another."""
+    """Return whether a value is a dense tensor in main memory."""
     import torch
 
     if not isinstance(value, torch.Tensor):
@@ -100,7 +100,7 @@ def _stored(tensor: Any) -> StoredTensor:
     }
 
     def read() -> np.ndarray:
-        if tensor.dtype == torch.bfloat16:  # numpy has no such dtype of its own
+        if tensor.dtype == torch.bfloat16:  # PyTorch does not convert it to numpy
             bits = tensor.detach().contiguous().view(torch.int16).numpy()
             return bits.view(ml_dtypes.bfloat16)
         return tensor.detach().numpy()

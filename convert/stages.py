@@ -1,4 +1,4 @@
-"""Run the Flax model stage by stage, and measure errors. Needs no PyTorch."""
+"""Run the Flax model stage by stage and measure errors, without PyTorch."""
 
 from collections.abc import Mapping
 from typing import Literal

@@ -1,6 +1,6 @@
-"""AuraEquiVAE in PyTorch, written from the model's facts: the twin that the port is compared with.
+"""AuraEquiVAE in PyTorch, written independently: the twin that the port is compared with.
 
-NCHW and OIHW throughout; parameter names are the published checkpoint's.
+Layouts are NCHW and OIHW throughout. Parameters have the published checkpoint's names.
 """
 
 from collections.abc import Callable
@@ -91,7 +91,7 @@ class Upsample(nn.Module):
 
 
 class Level(nn.Module):
-    """Residual blocks, then `downsample` or `upsample` under its own name, if there is one."""
+    """Residual blocks, followed by `downsample` or `upsample`, if any."""
 
     def __init__(self, cin: int, cout: int, num_blocks: int, **resample: nn.Module):
         super().__init__()
@@ -120,7 +120,7 @@ class Middle(nn.Sequential):
 
 
 class Encoder(nn.Module):
-    """Image [B, C, H, W] in [-1, 1] to raw latent [B, Z, H/8, W/8]."""
+    """The map from images [B, C, H, W] in [-1, 1] to unclamped latents [B, Z, H/8, W/8]."""
 
     def __init__(self, config: AuraConfig):
         super().__init__()
@@ -135,7 +135,7 @@ class Encoder(nn.Module):
         self.conv_out = conv3x3(widths[-1], config.z_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the raw latent, not clamped."""
+        """Compute the latent, without clamping it."""
         h = self.conv_in(x)
         for level in self.down:
             h = level(h)
@@ -143,7 +143,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latent [B, Z, h, w] to image [B, C, 8h, 8w]; `up` runs from its last level to its first."""
+    """The map from latents [B, Z, h, w] to images [B, C, 8h, 8w]; `up` runs backward."""
 
     def __init__(self, config: AuraConfig):
         super().__init__()
@@ -158,7 +158,7 @@ class Decoder(nn.Module):
         self.conv_out = conv3x3(widths[0], config.out_channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Compute the image, about [-1, 1], not clamped."""
+        """Compute the image, about in [-1, 1], without clamping it."""
         h = self.mid(self.conv_in(z))
         for level in reversed(self.up):
             h = level(h)
@@ -166,7 +166,7 @@ class Decoder(nn.Module):
 
 
 class TorchAuraEquiVAE(nn.Module):
-    """The `encoder` and `decoder` under one state dict, like the published checkpoint's."""
+    """The `encoder` and `decoder` in one module, so that it has the published state dict."""
 
     def __init__(self, config: AuraConfig):
         super().__init__()
@@ -183,7 +183,7 @@ class TorchAuraEquiVAE(nn.Module):
 
 
 def outputs_of(network: Encoder | Decoder, x: Tensor) -> dict[str, Tensor]:
-    """Run a network once and return the output of every stage by name, in the order they run.
+    """Run a network once, and return the output of every stage by name, in order of execution.
 
     Stages are the convolutions at both ends, the residual and attention blocks, and the resamplers.
     """

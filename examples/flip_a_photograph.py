@@ -1,4 +1,4 @@
-"""Encode a photograph, flip it in latent space, and decode: an image of the original and the flips.
+"""Encode a photograph, flip it in latent space, decode, and draw the original beside the flips.
 
     python examples/flip_a_photograph.py --weights fal/AuraEquiVAE --photo photo.jpg --out flips.png
 
@@ -44,10 +44,11 @@ def main() -> None:
 def reconstructions(
     vae: aura_jax.AuraEquiVAE, pixels: np.ndarray
 ) -> Iterator[tuple[str, np.ndarray, float]]:
-    """Yield what each flip of the latent decodes to, and its PSNR against the flipped photograph.
+    """Yield the image decoded from each flip of the latent, and its PSNR in decibels.
 
-    The model takes sides that are multiples of 8. Edges are repeated at the right and bottom, and
-    cut from what is decoded: from the left or top after a flip.
+    The PSNR compares it with the flipped photograph. The model needs sides that are multiples of 8,
+    so the right and bottom edges are repeated as padding. It is cut off the decoded image, at the
+    left or top after a flip.
     """
     height, width = pixels.shape[:2]
     padded = np.pad(pixels, ((0, -height % 8), (0, -width % 8), (0, 0)), mode="edge")

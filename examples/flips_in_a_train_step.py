@@ -1,4 +1,4 @@
-"""Free flips while training on latents: one draw acts on latents and on images, inside one jit.
+"""Train on randomly flipped latents: inside one jit, one draw flips latents and images.
 
 A linear map learns the color of each 8 x 8 patch from its latent. The latents are encoded once;
 every step flips them at random, which costs a reversed axis and a few changed signs.

@@ -2,11 +2,11 @@
 
     python examples/flow_on_latents.py --out flow
 
-All steps, on a CPU in some minutes: draw balls, blocks and cones, all lit from the left; cache
-their latents and measure them with `aura-jax cache`; train a network on them while Grain flips them
-at random; sample; decode. About half of the samples are lit from the right, unlike the images.
+It draws balls, blocks and cones, all lit from the left; caches and measures their latents with
+`aura-jax cache`; trains a network while Grain flips the latents at random; samples; and decodes.
+This takes some minutes on a CPU. About half of the samples are lit from the right, as no image is.
 
-Needs `pip install "aura-jax[cache,train]"`.
+It needs `pip install "aura-jax[cache,train]"`.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def aura(*words: object) -> None:
 
 
 def key(seed: int) -> jax.Array:
-    """Make a key of a generator that compiles ten times as fast on a CPU as JAX's default."""
+    """Make a key for a generator that compiles ten times as fast on a CPU as JAX's default."""
     return jax.random.key(seed, impl="rbg")
 
 

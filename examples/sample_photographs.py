@@ -1,6 +1,6 @@
-"""Write the images that the embedded checkpoint learned from, made of photographs in packages.
+"""Write the images that the small checkpoint was trained on, from photographs in packages.
 
-Needs `pip install scikit-image scikit-learn matplotlib`. OUT/train holds the photographs of
+It needs `pip install scikit-image scikit-learn matplotlib`. OUT/train holds the photographs of
 scikit-image and scikit-learn in random orientations and colors, and collages of them; OUT/held_out
 holds photographs that are never trained on.
 """
@@ -29,8 +29,11 @@ GRAY = ["camera.png", "coins.png", "moon.png", "brick.png", "grass.png", "gravel
 GRAY += ["page.png", "text.png"]
 TRAIN = [SKLEARN / "china.jpg", SKLEARN / "flower.jpg"] + [SKIMAGE / n for n in COLOR + GRAY]
 
-SHORT_SIDE = 512  # larger photographs are scaled down to it: their detail is not sharper
-SIDE, LEAVES = 256, 50  # of the images made from them: small ones are decoded fast
+SHORT_SIDE = 512  # larger photographs are scaled down to it: they are not sharper
+SIDE, LEAVES = (
+    256,
+    50,
+)  # side of the generated images (small for fast decoding); leaves in a collage
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Caches of small images, most of them made with an encoder that compiles nothing."""
+"""Caches of small images, mostly made with a fake encoder that compiles nothing."""
 
 import io
 import json
@@ -25,7 +25,7 @@ SIZE = 16
 
 
 def fake_encoder(spec: CacheSpec, weights: str, batch: int, device: Any = None) -> Encode:
-    """Makes latents of half the side, each of four pixels with fixed random weights."""
+    """Make an encoder that mixes 2 × 2 pixels into each latent pixel with fixed random weights."""
     mixing = np.random.default_rng(0).normal(0, 0.4, (2, 2, 3, 16))
 
     def encode(images: np.ndarray) -> np.ndarray:
@@ -38,37 +38,37 @@ def fake_encoder(spec: CacheSpec, weights: str, batch: int, device: Any = None) 
 
 
 def local(encoder: EncoderFactory = fake_encoder, devices: int = 1) -> Callable[[], LocalExecutor]:
-    """An executor of so many devices, which only a real encoder would touch."""
+    """Return a factory of executors with this many fake devices."""
     return lambda: LocalExecutor(encoder, [SimpleNamespace(platform="cpu")] * devices)
 
 
 def make(images: Path | list[Path], out: Path, weights: Path, **options: Any) -> Manifest | None:
-    """Makes a cache with the fake encoder, with the options of `made` unless others are given."""
+    """Make a cache with the fake encoder, by default with the options of `made`."""
     places = images if isinstance(images, list) else [images]
     defaults = {"size": SIZE, "per_shard": 4, "batch": 2, "executor": local()}
     return build.make(places, out, weights=str(weights), **defaults | options)
 
 
 def finished(images: Path | list[Path], out: Path, weights: Path, **options: Any) -> Manifest:
-    """Makes a cache that no other job is needed for."""
+    """Make a cache that one job finishes, and return its manifest."""
     manifest = make(images, out, weights, **options)
     assert manifest is not None
     return manifest
 
 
 def cache(*words: object) -> str:
-    """What `aura-jax cache` prints for these words."""
+    """Run `aura-jax cache` with these arguments and return its output."""
     return invoke(app, "cache", *words)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder and below it, hidden ones too."""
+    """Return the contents of every file in a folder and below it, including hidden ones."""
     paths = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
-    """A tar of named bytes, in their order."""
+    """Write a tar with these members, in order."""
     with tarfile.open(path, "w") as tar:
         for name, data in members.items():
             member = tarfile.TarInfo(name)
@@ -79,7 +79,7 @@ def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory, tiny_vae: AuraEquiVAE) -> Path:
-    """A checkpoint of the tiny model, which halves the sides of images."""
+    """Write a checkpoint of the tiny model, which halves the sides of images."""
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save(tiny_vae, path)
     return path
@@ -87,7 +87,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory, tiny_vae: AuraEquiVAE) -> 
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eleven images of 24 x 24 in two folders."""
+    """Write eleven images of 24 x 24 in two folders."""
     folder = tmp_path_factory.mktemp("data") / "photos"
     write_photos(folder / "cats", 7, size=24)
     write_photos(folder / "dogs", 4, size=24)
@@ -96,7 +96,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory, photos: Path, weights: Path) -> Path:
-    """A cache of those images in three shards by the fake encoder; tests do not change it."""
+    """Make a cache of `photos` in three shards with the fake encoder; tests must not change it."""
     out = tmp_path_factory.mktemp("made") / "latents"
     make(photos, out, weights)
     return out
@@ -104,7 +104,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, photos: Path, weights: Path) 
 
 @pytest.fixture(scope="session")
 def encoded(tmp_path_factory: pytest.TempPathFactory, photos: Path, weights: Path) -> Path:
-    """The same by the model and through the command; tests do not change it."""
+    """Make the cache with the real model through the command; tests must not change it."""
     out = tmp_path_factory.mktemp("encoded") / "latents"
     said = cache("make", photos, "--out", out, *options(weights))
     assert "11 latents in 3 shards" in said
@@ -112,10 +112,10 @@ def encoded(tmp_path_factory: pytest.TempPathFactory, photos: Path, weights: Pat
 
 
 def options(weights: Path) -> tuple[object, ...]:
-    """Those that `made` and `encoded` were made with, as the command has them."""
+    """Return the command-line options of `made` and `encoded`."""
     return ("--size", SIZE, "--weights", weights, "--per-shard", 4, "--batch", 2)
 
 
 def manifest_of(folder: Path) -> dict:
-    """The manifest as JSON has it."""
+    """Read a manifest as plain JSON."""
     return json.loads((folder / "manifest.json").read_text())

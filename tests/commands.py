@@ -1,4 +1,4 @@
-"""Commands, run in this process or in one of their own."""
+"""Run commands in this process or in a new one."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ def invoke(app: typer.Typer, *words: object) -> str:
 
 
 def start(*words: object, python: tuple[str, ...] = (), **options: Any) -> subprocess.Popen[str]:
-    """Start `aura-jax` with these words in a process of its own, whose output is kept.
+    """Start `aura-jax` with these arguments in a new process, and capture its output.
 
     Args:
         words: the arguments of the command.

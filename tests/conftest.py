@@ -18,11 +18,11 @@ from aura_jax.training.networks.lpips import Perceptual
 from benchmarks.golden import GOLDEN_WEIGHTS, read_golden
 from tests.random_models import random_lpips, random_vae
 
-jax.config.update("jax_default_matmul_precision", "highest")  # no TF32 in disguise
+jax.config.update("jax_default_matmul_precision", "highest")  # no silent TF32
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Under nohup or as a background job of a script SIGINT is ignored here, and so in all processes
-# that tests start and interrupt: they would never end.
+# Under nohup, or in a background job of a script, SIGINT is ignored here and in all child
+# processes, so those that tests interrupt would never end.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -36,7 +36,7 @@ for name, value in COMPILED.items():
     jax.config.update(name, value)
     os.environ[name.upper()] = str(value)
 
-# The published file can be large and far away: whoever has it has the same tests run on it too.
+# The published file is large and may be unavailable: if you have it, the same tests run on it too.
 CHECKPOINTS = [GOLDEN_WEIGHTS, *map(Path, filter(None, [os.environ.get("AURA_WEIGHTS")]))]
 GOLDEN_CONFIG = AuraConfig(ch=32, ch_mult=(1, 1, 2, 4), num_res_blocks=1)
 TINY_CONFIG = AuraConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1)
@@ -46,30 +46,30 @@ type Golden = Mapping[str, np.ndarray]
 
 @pytest.fixture(scope="session")
 def golden() -> Golden:
-    """Inputs and outputs of the reference, NHWC; see tests/data/README.md."""
+    """Read the inputs and outputs of the reference, NHWC; see tests/data/README.md."""
     return read_golden()
 
 
 @pytest.fixture(scope="session")
 def golden_vae() -> AuraEquiVAE:
-    """The golden weights through the real loader, computing in float32."""
+    """Load the golden weights with the real loader, to compute in float32."""
     return aura_jax.load(GOLDEN_WEIGHTS, dtype=jnp.float32)
 
 
 @pytest.fixture(scope="session")
 def tiny_vae() -> AuraEquiVAE:
-    """A random model small enough to write, break and load many times; f2, bfloat16 parameters."""
+    """Make a random f2 model in bfloat16, small enough to write and load many times."""
     return random_vae(TINY_CONFIG, jnp.bfloat16)
 
 
 @pytest.fixture(scope="session")
 def vae_to_train() -> AuraEquiVAE:
-    """A tiny model as training starts it."""
+    """Make a tiny model in the initial state of training."""
     return new_model(TINY_CONFIG, FLOAT32, 0)
 
 
 @pytest.fixture(scope="session")
 def perceptual() -> Perceptual:
-    """VGG16 and LPIPS with random weights."""
+    """Make VGG16 and LPIPS with random weights."""
     lpips = random_lpips()
     return Perceptual(lpips.vgg, lpips)

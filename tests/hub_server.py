@@ -1,4 +1,4 @@
-"""A small server on loopback that speaks what we need of the Hugging Face hub's protocol."""
+"""A small loopback server with the part of the Hugging Face hub's protocol that tests need."""
 
 import hashlib
 import json
@@ -16,27 +16,27 @@ REPOS = {
 
 
 class Handler(BaseHTTPRequestHandler):
-    """HEAD and GET of files, from a byte on if asked, and the listing of a repository."""
+    """Answer HEAD and GET requests for files, for ranges of them, and for repository listings."""
 
     @property
     def hub(self) -> "Hub":
-        """The server, which keeps what the handlers share."""
+        """The server, which holds the state that handlers share."""
         assert isinstance(self.server, Hub)
         return self.server
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
-        """Keeps the terminal quiet."""
+        """Print nothing."""
 
     def do_HEAD(self) -> None:
-        """The headers of a file."""
+        """Send the headers of a file."""
         self.answer()
 
     def do_GET(self) -> None:
-        """A file or a listing."""
+        """Send a file or a listing."""
         self.answer()
 
     def answer(self) -> None:
-        """Finds what is asked for."""
+        """Send the requested file or listing, or an error."""
         api = self.path.startswith("/api/models/")
         owner, name, *rest = self.path.removeprefix("/api/models").strip("/").split("/")
         files = REPOS.get(f"{owner}/{name}")
@@ -51,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_checkpoint(rest[-1])
 
     def send_checkpoint(self, file: str) -> None:
-        """The golden weights, or what is left of them."""
+        """Send the golden weights, from the requested byte on."""
         asked = self.headers.get("Range", "bytes=0-")
         start = int(asked.removeprefix("bytes=").rstrip("-"))
         etag = hashlib.sha256(file.encode() + CONTENT).hexdigest()
@@ -63,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(206 if start else 200, headers, CONTENT[start:])
 
     def reply(self, status: int, headers: dict[str, str], content: bytes) -> None:
-        """Sends an answer; of a download only half, if the server has been told so."""
+        """Send a response; while `hub.halves` is positive, only half of a download."""
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
@@ -76,16 +76,21 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves the golden checkpoint under every name in REPOS, and remembers where reads began."""
+    """A server of the golden checkpoint under every name in REPOS.
+
+    Attributes:
+        downloads: the byte at which each download began.
+        halves: the number of downloads to break off in the middle.
+    """
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.downloads: list[int] = []
-        self.halves = 0  # downloads that are yet to break off in the middle
+        self.halves = 0
 
     @property
     def address(self) -> str:
-        """The endpoint to give to a client."""
+        """The endpoint for a client."""
         return f"http://127.0.0.1:{self.server_port}"

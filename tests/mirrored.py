@@ -12,7 +12,7 @@ from aura_jax.symmetry import (
 
 
 def with_mirrored_decoder(vae: AuraEquiVAE) -> AuraEquiVAE:
-    """A copy whose decoder kernels are averaged over their reflections.
+    """Return a copy whose decoder kernels are averaged over their reflections.
 
     Such kernels commute with flips. conv_in, which sees the latent, is reflected together with the
     signs that the flip gives its input channels.

@@ -1,4 +1,4 @@
-"""Small random images, to train on in tests."""
+"""Write small random images for tests of training."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Modules with random weights made by numpy: compiling Flax's initializers takes a minute."""
+"""Make modules with random weights from numpy, since Flax's initializers compile for a minute."""
 
 import math
 
@@ -13,12 +13,12 @@ from aura_jax.training.networks.lpips import LPIPS, abstract_lpips
 
 
 def random_vae(config: AuraConfig, param_dtype: DTypeLike = jnp.float32) -> AuraEquiVAE:
-    """A model in float32 whose weights are distributed as Flax initializes them."""
+    """Make a float32 model whose weights have the distribution of Flax's initializers."""
     return _random(blueprint(config, np.dtype(np.float32), jnp.dtype(param_dtype)))
 
 
 def random_lpips(dtype: DTypeLike = jnp.float32) -> LPIPS:
-    """LPIPS with random convolutions, and heads of 0 or more."""
+    """Make LPIPS with random convolutions and nonnegative heads."""
     return _random(abstract_lpips(dtype))
 
 

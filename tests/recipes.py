@@ -12,7 +12,7 @@ from aura_jax.training.config import Crops, Recipe
 
 CROPS = (Crops(16, 4),)
 ONE_LEVEL = AuraConfig(ch=64, ch_mult=(1,), num_res_blocks=1)  # the model that compiles fastest
-# As a command says it: the command's tests and those of the train step share a compiled program.
+# PLAIN as options, so that tests of the command and of the train step share a compiled program.
 OPTIONS = ("--steps", "60", "--crops", "16x4", "--compute-dtype", "f32", "--gradnorm", "none")
 OPTIONS += ("--loss", "l1=0.2", "--loss", "l2=1", "--loss", "z2=1e-3", "--learning-rate", "0.0625")
 PLAIN = Recipe(
@@ -26,7 +26,7 @@ PLAIN = Recipe(
 
 
 def with_(**changes: Any) -> Recipe:
-    """Change fields of the recipe."""
+    """Return the recipe with some fields changed."""
     return dataclasses.replace(PLAIN, **changes)
 
 

@@ -42,7 +42,7 @@ __all__ = ["encoded", "made", "photos", "weights"]  # fixtures
 
 
 def test_each_sample_is_the_latent_of_its_image(encoded: Path, photos: Path, weights: Path) -> None:
-    """Through the command and the model, beside `aura_jax.encode` without any code of the cache."""
+    """Compare the command's output with `aura_jax.encode`, without using any code of the cache."""
     vae = aura_jax.load(weights, dtype=jnp.float32)
     source = LatentSource(encoded)
     assert len(source) == 11
@@ -111,7 +111,7 @@ def test_dtypes_have_short_names(tmp_path: Path, made: Path, photos: Path, weigh
 def test_paths_may_be_relative_and_linked(
     tmp_path: Path, photos: Path, weights: Path, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Work may run in other places, and a cache may be read from another one."""
+    """Work may run in another directory, and a cache may be read from another one."""
     monkeypatch.chdir(photos)
     found = [e for shard in find_examples([Path()], 4) for e in shard.examples]
     assert all(example.image.path.is_absolute() for example in found)
@@ -254,7 +254,7 @@ def test_images_of_every_kind(tmp_path: Path, made: Path) -> None:
 
 
 def test_the_command_helps_without_jax(weights: Path) -> None:
-    """In a moment: heavy packages are imported when there is work."""
+    """Heavy packages are imported only when there is work."""
     code = """
 import sys
 for name in ("jax", "flax", "grain", "msgspec"):

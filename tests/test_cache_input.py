@@ -46,7 +46,7 @@ def damaged(tmp_path: Path) -> Path:
 def test_skipped_images_are_listed_with_their_reason(
     tmp_path: Path, damaged: Path, weights: Path
 ) -> None:
-    """By the command too, which makes no use of the model to refuse or count them."""
+    """The command lists them too; it needs no model for that."""
     finished(damaged, tmp_path / "out", weights)
     said = cache("make", damaged, "--out", tmp_path / "out", *options(weights))
     assert "4 latents in 2 shards" in said

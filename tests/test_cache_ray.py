@@ -55,7 +55,7 @@ def kill_one_that_writes(out: Path, killed: list[int]) -> None:
 
 
 def test_a_killed_worker_costs_nothing_but_time(encoded: Path, photos: Path, weights: Path) -> None:
-    """By the model and through the command."""
+    """Uses the real model, through the command."""
     out, killed = encoded.parent / "by_ray", []
     killer = threading.Thread(target=kill_one_that_writes, args=(out, killed))
     killer.start()

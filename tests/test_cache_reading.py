@@ -108,7 +108,7 @@ for latents in ([1.0], z):
 
 
 def test_reading_needs_neither_jax_nor_grain(measured: Path) -> None:
-    """As in the workers of a PyTorch DataLoader."""
+    """The workers of a PyTorch DataLoader need this."""
     result = subprocess.run(
         [sys.executable, "-c", READER, measured],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -149,7 +149,7 @@ class Flipped(torch.utils.data.Dataset):
 
 @pytest.mark.filterwarnings("ignore:.*fork.*")
 def test_pytorchs_workers_read_it(made: Path) -> None:
-    """Also if the process that they are forked from has read from it before."""
+    """They can also be forked from a process that has already read from it."""
     source = LatentSource(made)
     expected = np.stack([Flipped(source)[i] for i in range(11)])
     loader = torch.utils.data.DataLoader(
@@ -219,7 +219,7 @@ def test_verify_finds_all_damage(tmp_path: Path, made: Path) -> None:
 
 
 def test_verify_encodes_images_again(encoded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the model and through the command."""
+    """Uses the real model, through the command."""
     monkeypatch.chdir(encoded)  # paths are relative to the cache, not to here
     assert "11 images encoded again: within 0" in cache("verify", encoded)
     with pytest.raises(CacheError, match=r"small: not the weights(.*\n)+ *given: sha256 0ca7"):

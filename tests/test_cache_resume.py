@@ -150,7 +150,7 @@ def test_several_jobs_make_the_same(out: Path, made: Path, photos: Path, weights
     assert make(photos, out, weights, job=(1, 2)) is None
     assert not (out / "manifest.json").exists()
     said = cache("make", photos, "--out", out, *options(weights), "--job", "1/2")
-    assert f"{out}: job 1/2 is done; the cache is finished once all 2 jobs are" in said
+    assert f"{out}: job 1/2 is done; the cache is complete when all 2 jobs are done" in said
     assert len(finished(photos, out, weights, job=(0, 2))) == 11
     assert contents(out) == contents(made)
 
@@ -158,7 +158,7 @@ def test_several_jobs_make_the_same(out: Path, made: Path, photos: Path, weights
 def test_several_devices_share_the_work(
     out: Path, made: Path, photos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the threads that read for them."""
+    """They also share the threads that read images."""
     threads = []
     run = executors.encode_shard
 
@@ -177,7 +177,7 @@ def test_several_devices_share_the_work(
 def test_no_error_ends_a_device_silently(
     out: Path, photos: Path, weights: Path, error: type[Exception]
 ) -> None:
-    """Whatever a device meets stops the others and is raised, an empty queue's error too."""
+    """Any exception on a device stops the others and is raised, including queue.Empty."""
 
     def failing(*args: Any):
         def encode(images: np.ndarray) -> np.ndarray:

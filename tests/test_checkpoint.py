@@ -60,7 +60,7 @@ def written(path: Path, tensors: Tensors, **metadata: str) -> Path:
 
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda path: path.name)
-def test_torch_to_flax_to_torch_gives_every_bit_back(checkpoint: Path, tmp_path: Path):
+def test_torch_to_flax_to_torch_restores_every_bit(checkpoint: Path, tmp_path: Path):
     aura_jax.save(aura_jax.load(checkpoint), tmp_path / "flax")
     aura_jax.save(aura_jax.load(tmp_path / "flax"), tmp_path / "torch", layout="torch")
     assert_same_bits(read(tmp_path / "torch"), read(checkpoint))
@@ -138,7 +138,7 @@ def test_the_config_is_read_off_shapes(tmp_path: Path, config: AuraConfig, layou
     assert aura_jax.load(bare, config=config).config == config
 
 
-def test_every_problem_stands_in_one_error(tensors: Tensors, tmp_path: Path):
+def test_one_error_lists_every_problem(tensors: Tensors, tmp_path: Path):
     del tensors["encoder.down.0.block.0.norm1.bias"], tensors["decoder.mid.attn_1.qkv.weight"]
     tensors["decoder.loose"] = np.zeros(3, np.float32)
     tensors["encoder.mid.block_1.conv1.weight"] = np.zeros((64, 64, 1, 1), np.float32)
@@ -182,7 +182,7 @@ def test_duplicates_are_named(tensors: Tensors, tmp_path: Path):
     assert str(error.value).splitlines()[1:] == [f"  duplicate: {name}" for name in names]
 
 
-def test_problems_of_every_kind_stand_together(tensors: Tensors, tmp_path: Path):
+def test_one_error_lists_problems_of_every_kind(tensors: Tensors, tmp_path: Path):
     del tensors["decoder.conv_out.weight"]
     tensors["module.encoder.norm_out.bias"] = tensors["encoder.norm_out.bias"]
     tensors["encoder.conv_in.bias"] = np.zeros(32, np.int32)
@@ -229,7 +229,7 @@ def test_a_misshaped_tensor_is_named_and_no_other(layout: Layout):
 def test_shapes_of_no_model_ask_for_the_config(tensors: Tensors, tmp_path: Path):
     tensors["encoder.conv_in.bias"] = np.zeros(33, np.float32)
     path = written(tmp_path / "broken", tensors)
-    message = r"broken:\n  config: .*\(those of its tensors fit no model: .*\); give config="
+    message = r"broken:\n  config: .*\(no model has the shapes of its tensors: .*\); give config="
     with pytest.raises(CheckpointError, match=message):
         aura_jax.load(path)
     with pytest.raises(CheckpointError) as error:
@@ -238,11 +238,11 @@ def test_shapes_of_no_model_ask_for_the_config(tensors: Tensors, tmp_path: Path)
         "  misshaped: encoder.conv_in.bias is (33,), expected (32,)"
     ]
     other = written(tmp_path / "other", {"fc.weight": np.zeros((2, 2), np.float32)})
-    with pytest.raises(CheckpointError, match=r"neither metadata nor tensors tell.*give config="):
+    with pytest.raises(CheckpointError, match=r"neither metadata nor tensors give.*give config="):
         aura_jax.load(other)
 
 
-def test_types_that_no_model_has(tensors: Tensors, tmp_path: Path):
+def test_dtypes_that_load_does_not_support(tensors: Tensors, tmp_path: Path):
     path = written(tmp_path / "tiny", tensors)
     for dtype in (np.int8, np.float64, jnp.complex64, "bf17", jnp.float8_e4m3fn):
         with pytest.raises(AuraError, match="expected bfloat16, float16 or float32"):
@@ -272,7 +272,7 @@ def test_a_config_that_the_tensors_contradict(tensors: Tensors, tmp_path: Path):
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float64, ml_dtypes.float8_e4m3fn])
-def test_types_that_are_no_parameters(tensors: Tensors, tmp_path: Path, dtype: np.dtype):
+def test_dtypes_that_parameters_cannot_have(tensors: Tensors, tmp_path: Path, dtype: np.dtype):
     tensors["encoder.conv_in.bias"] = tensors["encoder.conv_in.bias"].astype(dtype)
     path = written(tmp_path / "typed", tensors)
     with pytest.raises(CheckpointError, match=r"type: encoder\.conv_in\.bias is .*, expected BF16"):
@@ -306,7 +306,7 @@ F32 = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
         (b"\x80\x02}q\x00." + bytes(9), r"is a pickle.*python -m convert --allow-pickle"),
     ],
 )
-def test_files_that_are_not_sound(tmp_path: Path, content: bytes, message: str):
+def test_corrupt_files_are_refused(tmp_path: Path, content: bytes, message: str):
     path = tmp_path / "file.pt"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=message) as error:
@@ -321,7 +321,7 @@ def test_a_truncated_file(tensors: Tensors, tmp_path: Path):
         aura_jax.load(path)
 
 
-def test_paths_that_are_no_files(tmp_path: Path):
+def test_paths_that_are_not_files(tmp_path: Path):
     with pytest.raises(CheckpointError, match="is not a regular file"):
         aura_jax.load(tmp_path)
     with pytest.raises(CheckpointError, match=r"nowhere\.safetensors: no such file"):

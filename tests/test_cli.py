@@ -69,7 +69,7 @@ def test_flipping_twice_gives_the_file_back(photo: Path, tmp_path: Path):
 def test_reconstruct_writes_a_grid_and_numbers(photo: Path, tmp_path: Path):
     out = tmp_path / "grid.png"
     (result,) = json.loads(command("reconstruct", photo, "--out", out, *WEIGHTS, "--json"))
-    assert result["photo"] == str(photo)
+    assert result["image"] == str(photo)
     assert result["size"] == [45, 30]
     assert list(result["psnr_db"]) == ["none", "h", "v", "hv"]
     assert all(3 < decibels < 30 for decibels in result["psnr_db"].values())
@@ -144,7 +144,7 @@ def test_refusals_name_the_thing_and_write_nothing(photo: Path, tmp_path: Path):
         (("encode", photo, photo, *out), "2 images are named 'corner'"),
         (("encode", tmp_path, *out), "2 images are named 'corner'"),
         (("encode", photo, "--size", "99", *out), "every image was skipped"),
-        (("encode", photo, "--crop", "9", *out), "--crop .* give its --size too"),
+        (("encode", photo, "--crop", "9", *out), "--crop .* give --size too"),
         (("encode", photo, "--out", tmp_path / "no" / "z", *WEIGHTS), "folder .* does not exist"),
         (("encode", photo, "--out", tmp_path / "z", "--weights", text), "text.png: is not a valid"),
         (("reconstruct", photo, *out), r"new.st: expected a name that ends in .png"),
@@ -164,7 +164,7 @@ def test_refusals_name_the_thing_and_write_nothing(photo: Path, tmp_path: Path):
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_names_that_files_of_tensors_or_terminals_stumble_over(photo: Path, tmp_path: Path):
+def test_unusual_names_of_files_and_of_tensors(photo: Path, tmp_path: Path):
     out = tmp_path / "[red]z:cat:.st"
     odd = photo.rename(tmp_path / "[b]ä :cat:.png")
     assert f"wrote {out} (" in command("encode", odd, "--out", out, *WEIGHTS)
@@ -179,7 +179,7 @@ def test_names_that_files_of_tensors_or_terminals_stumble_over(photo: Path, tmp_
 
 
 def test_folders_and_tars_and_images_that_are_skipped(photo: Path, tmp_path: Path):
-    """What can be read is written; the rest is named, and the exit status tells."""
+    """Readable images are written, skipped ones are named, and the exit status is 1."""
     folder, tar = tmp_path / "folder", tmp_path / "images.tar"
     (folder / "deep").mkdir(parents=True)
     shutil.copy(photo, folder / "deep" / "a.png")
@@ -268,7 +268,7 @@ def test_latents_named_as_no_file_can_be(tmp_path: Path, name: str):
     assert [path.name for path in tmp_path.iterdir()] == ["z.st"]
 
 
-def test_models_of_other_channels_and_pictures_of_other_formats(photo: Path, tmp_path: Path):
+def test_models_with_other_channels_and_unknown_image_formats(photo: Path, tmp_path: Path):
     config = AuraConfig(32, (2,), 1, 4, out_channels=1)
     aura_jax.save(AuraEquiVAE(config, rngs=nnx.Rngs(0)), tmp_path / "gray")
     words = ("reconstruct", photo, "--out", tmp_path / "o.png", "--weights", tmp_path / "gray")

@@ -115,7 +115,7 @@ def test_ctrl_c_during_imports_is_one_line(module: str):
 
 
 def test_an_ignored_ctrl_c_stays_ignored():
-    """As under nohup; a guard that did not look would exit here."""
+    """Under nohup SIGINT is ignored; a guard that replaced the handler would exit here."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with importing():

@@ -116,7 +116,9 @@ def test_8_bit_images(codec: Codec) -> None:
     np.testing.assert_array_equal(decoded, to_uint8(np.asarray(codec.decode(z))))
 
 
-def test_memory_that_is_not_there(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shapes_that_exceed_the_memory_are_refused(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(program, "device_memory", lambda: 100_000)
     message = r"images of shape \(1, 2, 2, 3\): needs .* MB of memory, .* has 100.0 kB; use"
     with pytest.raises(ArrayError, match=message):

@@ -39,6 +39,6 @@ def test_it_is_a_value():
         ({"ch_mult": ()}, r"ch_mult=\(\): expected a tuple"),
     ],
 )
-def test_what_no_model_has_is_refused(fields: dict[str, Any], message: str):
+def test_invalid_sizes_are_refused(fields: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):
         AuraConfig(**fields)

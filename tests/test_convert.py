@@ -168,7 +168,7 @@ def test_pickles_that_run_code_are_refused_even_then(
     assert [path.name for path in tmp_path.iterdir()] == ["harmful.pt"]
 
 
-def test_broken_pickles_are_our_error(tmp_path: Path):
+def test_a_corrupt_pickle_is_a_checkpoint_error(tmp_path: Path):
     path = tmp_path / "broken.pt"
     state = {"encoder.a": torch.zeros(2, 3), "step": 3}
     rng = np.random.default_rng(0)
@@ -183,7 +183,7 @@ def test_broken_pickles_are_our_error(tmp_path: Path):
                 open_source(path, allow_pickle=True)
 
 
-def test_a_verdict_needs_both_types():
+def test_a_stage_passes_only_in_both_dtypes():
     good = StageError("stage", fp32=1e-6, torch_fp32=1e-6, bf16=1.1e-2, torch_bf16=1e-2)
     assert good.passes
     assert not dataclasses.replace(good, bf16=1.3e-2).passes
@@ -226,7 +226,7 @@ def test_refusals_leave_nothing(tmp_path: Path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_dtypes_that_no_model_has(tmp_path: Path):
+def test_unsupported_dtypes_are_refused(tmp_path: Path):
     message = "^--param-dtype 'int8': expected bfloat16, float16 or float32"
     with pytest.raises(AuraError, match=message):
         convert(tmp_path / "nowhere.pt", tmp_path / "out", "--param-dtype", "int8")

@@ -119,7 +119,7 @@ class Harmful:
         return Path.touch, (Path("harm"),)
 
 
-def test_pickles_that_are_no_state_dict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_pickles_without_a_state_dict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     for content, message in (
         ({"features.0.bias": Harmful()}, "torch cannot read this pickle with weights_only"),
@@ -141,7 +141,7 @@ def test_pickles_that_are_no_state_dict(tmp_path: Path, monkeypatch: pytest.Monk
     assert [path.name for path in tmp_path.iterdir()] == ["vgg.pth"]
 
 
-def test_refusals_leave_what_is_there(tmp_path: Path, state: State):
+def test_refusals_keep_existing_files(tmp_path: Path, state: State):
     save_file(state, tmp_path / "vgg")
     (tmp_path / "taken").write_bytes(b"mine")
     with pytest.raises(AuraError, match="taken: exists already"):

@@ -39,7 +39,7 @@ def vgg() -> VGG16:
 
 @pytest.fixture
 def discriminator(vgg: VGG16) -> PatchDiscriminator:
-    """With a last convolution that has been trained, so to say."""
+    """A discriminator whose last convolution is random, as after training."""
     network = PatchDiscriminator(vgg)
     kernel = network.head.kernel
     kernel[...] = 0.1 * jax.random.normal(jax.random.key(0), kernel.shape)

@@ -97,7 +97,7 @@ def test_a_mirrored_decoder_is_equivariant_and_without_signs_it_is_not(
 
 
 @pytest.mark.parametrize("name", FLIPS)
-def test_measures_are_what_they_are_called(golden_vae: AuraEquiVAE, pixels: Pixels, name: str):
+def test_measures_match_independent_formulas(golden_vae: AuraEquiVAE, pixels: Pixels, name: str):
     """Written again, with numpy's flip and a formula each."""
     axes, signs = AXES[name], np.array(SIGNS[name], np.float32)
     z = run(aura_jax.encode, golden_vae, pixels)

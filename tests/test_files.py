@@ -12,7 +12,7 @@ from aura_jax.images.readers import visible_files
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_what_breaks_off_leaves_nothing(tmp_path: Path, error: type[BaseException]):
+def test_a_failed_write_leaves_nothing(tmp_path: Path, error: type[BaseException]):
     path = tmp_path / "file"
     path.write_bytes(b"old")
 

@@ -71,7 +71,7 @@ def test_the_loss_falls_and_samples_are_drawn(out: Path) -> None:
 
 
 def test_its_cache_flips_as_its_images_do(out: Path, source: LatentSource) -> None:
-    """Beside flips without signs, which must be far worse."""
+    """Flips without signs must be far worse."""
     assert source.classes == KINDS
     assert len(source) == len(KINDS) * IMAGES
     samples = [source[i] for i in range(0, len(source), 3)]

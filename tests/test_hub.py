@@ -28,7 +28,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, address: str, cache: Path) -> None:
-    """What HF_ENDPOINT and HF_HUB_CACHE set when the client is imported."""
+    """Set the client's endpoint and cache, which it reads from the environment on import."""
     template = address + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "ENDPOINT", address)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -55,7 +55,7 @@ def test_a_hub_id_is_fetched_once(hub: Hub, name: str):
         ("some--one/..", r"some--one/\.\.: no such file, and it cannot be downloaded"),
     ],
 )
-def test_what_the_hub_does_not_have(name: str, message: str):
+def test_files_missing_on_the_hub(name: str, message: str):
     with pytest.raises(CheckpointError, match=f"(?s){message}"):
         aura_jax.load(name)
 
@@ -77,7 +77,7 @@ def test_a_broken_download_resumes_where_it_broke(hub: Hub, monkeypatch: pytest.
     assert len(CONTENT) // 2 - 2**16 <= second <= len(CONTENT) // 2
 
 
-def test_an_interrupted_download_leaves_nothing_that_could_be_taken_for_whole(
+def test_an_interrupted_download_leaves_no_file_under_the_final_name(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     def interrupt(seconds: float) -> None:

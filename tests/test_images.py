@@ -63,7 +63,7 @@ def test_transparency_is_laid_on_white(tmp_path: Path):
     np.testing.assert_array_equal(pixels, np.ones((8, 8, 3)))
 
 
-def test_odd_exif_does_not_cost_the_photograph(tmp_path: Path):
+def test_an_image_with_damaged_exif_is_read(tmp_path: Path):
     """An entry of a wrong type beside the orientation, which Pillow can read and not write."""
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 3, "maker"
@@ -73,7 +73,7 @@ def test_odd_exif_does_not_cost_the_photograph(tmp_path: Path):
     np.testing.assert_array_equal(to_uint8(read_image(path)), RGB)
 
 
-def test_32_bits_are_refused_where_16_do_not_hold_them(tmp_path: Path):
+def test_32_bit_values_beyond_16_bits_are_refused(tmp_path: Path):
     for level, fits in ((65535, True), (65536, False), (-1, False)):
         values = np.full((8, 8), level, np.int32)
         path = saved(tmp_path / "deep.tiff", Image.fromarray(values))
@@ -136,7 +136,7 @@ def test_psnr_is_the_formula():
     assert psnr(RGB, RGB) == np.inf
 
 
-def test_the_grid_holds_every_picture_as_it_is():
+def test_the_grid_holds_every_image_unchanged():
     wide = np.zeros((4, 3 * CELL, 3), np.uint8)  # scaled down to CELL, the width of a column then
     canvas = grid("title", [[("a", RGB), ("b", RGB[::-1])], [("wide", wide)]])
     top = 2 * (MARGIN + LABEL) - MARGIN
@@ -146,8 +146,8 @@ def test_the_grid_holds_every_picture_as_it_is():
     assert canvas.shape[1] == 3 * MARGIN + 2 * CELL
 
 
-def test_labels_of_small_pictures_do_not_overlap():
-    label = "a label that is wider than its picture"
+def test_labels_of_small_images_do_not_overlap():
+    label = "a label that is wider than its image"
     one, two = (grid("", [[(label, RGB)] * n]) for n in (1, 2))
     width = one.shape[1] - MARGIN
     assert width > RGB.shape[1] + 200
@@ -156,7 +156,7 @@ def test_labels_of_small_pictures_do_not_overlap():
 
 
 def broken_files(folder: Path) -> dict[str, Path]:
-    """Files that are no pictures, by what the error should say."""
+    """Files that are not images, by the expected error."""
     whole = saved(folder / "whole.png", Image.fromarray(RGB)).read_bytes()
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     jpeg = saved(folder / "whole.jpg", Image.fromarray(noise)).read_bytes()
@@ -176,7 +176,7 @@ def broken_files(folder: Path) -> dict[str, Path]:
     return paths
 
 
-def test_what_is_no_picture_is_named(tmp_path: Path):
+def test_files_that_are_not_images_are_named(tmp_path: Path):
     for name, path in broken_files(tmp_path).items():
         with pytest.raises(ImageError) as error:
             read_image(path)
@@ -184,7 +184,9 @@ def test_what_is_no_picture_is_named(tmp_path: Path):
         assert "\n" not in str(error.value)
 
 
-def test_whatever_a_decoder_raises_is_our_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_any_error_of_a_decoder_becomes_an_image_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     def decode(image: Image.Image) -> None:
         raise RuntimeError("decoding of color planes failed")
 
@@ -203,16 +205,16 @@ def test_a_decompression_bomb_is_refused_unopened(tmp_path: Path):
             read_image(path)
 
 
-def test_pictures_are_written_whole(tmp_path: Path):
+def test_images_are_written_whole(tmp_path: Path):
     for ending in (".png", ".PNG", ".webp", ".jpg"):
-        path = tmp_path / f"picture{ending}"
+        path = tmp_path / f"image{ending}"
         write_image(path, RGB)
         with Image.open(path) as image:
             assert image.size == (14, 9)
-    np.testing.assert_array_equal(to_uint8(read_image(tmp_path / "picture.png")), RGB)
+    np.testing.assert_array_equal(to_uint8(read_image(tmp_path / "image.png")), RGB)
 
 
-def test_a_picture_too_large_for_its_format(tmp_path: Path):
+def test_an_image_too_large_for_its_format(tmp_path: Path):
     with pytest.raises(ImageError, match=r"wide\.webp: cannot be written"):
         write_image(tmp_path / "wide.webp", np.zeros((1, 20_000, 3), np.uint8))
     assert list(tmp_path.iterdir()) == []

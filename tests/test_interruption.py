@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM for a command that saves before it stops."""
+"""Ctrl-C and SIGTERM in a command that saves before it stops."""
 
 import os
 import signal

@@ -174,7 +174,7 @@ def test_a_batch_is_not_flipped_as_one() -> None:
 
 
 def test_torch_tensors_through_numpy() -> None:
-    """As a WebDataset loader has them: the same action, without a copy of the code for torch."""
+    """A WebDataset loader may yield tensors; numpy views of them need no code for torch."""
     z = torch.from_numpy(latents(count=1)[0])
     sample = {"latent": z.numpy(), "label": 3}
     flipped = RandomFlip(1.0).random_map(sample, np.random.default_rng(0))
@@ -214,7 +214,7 @@ def test_one_pass_is_stable_far_from_zero() -> None:
 
 
 def test_clamped_numbers_are_counted(tmp_path: Path, photos: Path, weights: Path) -> None:
-    """By a model whose latents are far beyond the limit."""
+    """The model here has latents far beyond the limit."""
 
     def loud(*args: Any):
         encode = fake_encoder(*args)

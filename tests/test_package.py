@@ -84,7 +84,7 @@ def test_every_public_name_is_documented(facade: ModuleType):
         assert "Args:" in (inspect.getdoc(getattr(aura_jax, name)) or ""), name
 
 
-def test_the_facade_lists_all_it_offers():
+def test_the_facade_lists_all_its_names():
     assert {"load", "Codec", "latents", "training", "equivariance", "__version__"} <= {
         *dir(aura_jax)
     }

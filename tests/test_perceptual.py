@@ -46,7 +46,7 @@ def reference() -> lpips.LPIPS:
 
 @pytest.fixture(scope="module")
 def features(reference: lpips.LPIPS) -> torch.nn.Sequential:
-    """The same convolutions as torchvision's vgg16 has them."""
+    """Return the same convolutions in the form of torchvision's vgg16."""
     with torch.device("meta"):
         features = torchvision.models.vgg16(weights=None).features
     assert isinstance(features, torch.nn.Sequential)
@@ -193,7 +193,7 @@ def test_distances_are_float32_and_positive_in_any_type():
     assert (distances > 0).all()
 
 
-def test_images_too_small_for_a_pixel_to_be_left_are_refused(network: LPIPS):
+def test_images_too_small_for_the_last_stage_are_refused(network: LPIPS):
     x = jnp.zeros((1, 15, 16, 3))
     with pytest.raises(ArrayError, match=r"\(1, 15, 16, 3\): expected sides of 16 or more"):
         network(x, x)

@@ -78,7 +78,7 @@ def test_every_image_loss_has_a_name() -> None:
         ({"learning_rate": -1.0}, "learning_rate=-1.0"),
     ],
 )
-def test_recipes_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
+def test_invalid_recipes_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(AuraError, match=message):
         with_(**changes)
 

@@ -130,7 +130,7 @@ def test_a_stopped_run_saves_its_step_and_continues_from_it(start: Start, workdi
 
 
 def test_metrics_after_the_last_checkpoint_are_dropped(start: Start, workdir: Workdir) -> None:
-    """As a kill at step 7 leaves them, the last line half written."""
+    """The folder is as after a kill at step 7, with a half-written last line."""
     run, calls = start(), iter([False] * 4 + [True])
     run.train(run.resume(), should_stop=lambda: next(calls))
     with workdir.metrics.open("a") as file:

@@ -113,11 +113,11 @@ def test_numpy_stays_numpy_under_flags_of_jax():
 
 
 @pytest.mark.parametrize("action", [flip_images, flip_latents])
-def test_what_is_flipped_is_contiguous(action: Action):
+def test_flipped_arrays_are_contiguous(action: Action):
     assert action(sample(), **HV).flags.c_contiguous
 
 
-def test_flags_act_per_sample_and_alike_on_latents_and_images():
+def test_flags_act_per_sample_and_the_same_way_on_latents_and_images():
     flips = random_flips(jax.random.key(1), 16)
     z = jnp.asarray(np.random.default_rng(1).normal(size=(16, 4, 4, 16)), jnp.float32)
 
@@ -167,6 +167,6 @@ def test_perturb_multiplies_by_normal_noise():
         (np.ones((4, 16)), {"vertical": True}, r"\(4, 16\): expected \[..., height"),
     ],
 )
-def test_bad_input_is_named(x: np.ndarray, flags: dict[str, np.ndarray], message: str):
+def test_invalid_input_is_named(x: np.ndarray, flags: dict[str, np.ndarray], message: str):
     with pytest.raises(ArrayError, match=message):
         flip_latents(x, **flags)

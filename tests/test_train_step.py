@@ -41,7 +41,7 @@ def moments(state: TrainState) -> list[Any]:
     return [mu for _, mu in optax.tree.get_all_with_path(state.opt_state, "mu")]
 
 
-def test_learns_a_batch_by_heart(trainer: Trainer) -> None:
+def test_overfits_a_batch(trainer: Trainer) -> None:
     _, lines = after(trainer, 40)
     assert lines[-1]["psnr"] > lines[0]["psnr"] + 5
     assert lines[-1]["loss"] < lines[0]["loss"] / 3

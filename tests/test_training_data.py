@@ -117,7 +117,7 @@ def test_tars_and_folders_below(folder: Path, tmp_path: Path) -> None:
 
 
 def test_decoding_processes_change_nothing(folder: Path, tmp_path: Path) -> None:
-    """And one that dies is a clear error: the text that Grain raises is recognized."""
+    """If one dies, the text of Grain's error is recognized and a clear error raised."""
     plain = stream(folder, tmp_path / "skipped")
     parallel = stream(folder, tmp_path / "skipped", workers=1)
     assert all(equal(next(plain), next(parallel)) for _ in range(4))

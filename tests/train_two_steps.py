@@ -18,7 +18,7 @@ RECIPE = with_(steps=6, crops=(Crops(16, BATCH),), warmup=0)
 
 
 def main(out: str, coordinator: str | None = None) -> None:
-    """Write two steps and, of several processes, how a run went that one of them interrupted."""
+    """Write the results of two steps and, for several processes, of an interrupted run."""
     if coordinator is not None:
         join(coordinator)
     trainer = Trainer(RECIPE, new_model(ONE_LEVEL, FLOAT32, RECIPE.seed))
@@ -47,12 +47,12 @@ def two_steps(trainer: Trainer) -> dict[str, Any]:
 
 
 def interrupted_run(folder: Path, trainer: Trainer) -> dict[str, Any]:
-    """Stop a run in one process alone, after two steps, and train it to its end."""
+    """Stop a run after two steps by one process alone, then resume it and train to the end."""
     spec = RunSpec(data=str(folder / "photos"), recipe=RECIPE, config=ONE_LEVEL)
     finished, first = [], []
     for limit in (2, RECIPE.steps + 1):
         run, seen = open_run(spec, folder / "run", every=Every(record=1, plot=100)), []
-        run.trainer = trainer  # which equals the run's own and is compiled already
+        run.trainer = trainer  # equal to the run's own trainer, and already compiled
         state = run.resume()
         first.append(int(state.step))
 

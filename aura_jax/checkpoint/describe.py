@@ -30,7 +30,7 @@ class Summary:
 
 
 def summarize(stored: StoredCheckpoint) -> Summary:
-    """Check names and shapes and count parameters; no tensor is read.
+    """Check names and shapes and count parameters, without reading any tensor.
 
     Raises:
         CheckpointError: if the names and shapes are not exactly those of an AuraEquiVAE.

@@ -12,11 +12,12 @@ PUBLISHED_FILES = {"fal/AuraEquiVAE": "vae_epoch_3_step_49501_bf16.pt"}
 
 
 def find_checkpoint(path_or_repo_id: str | Path) -> Path:
-    """Return the local file of a checkpoint, downloaded to the hub client's cache if need be.
+    """Return the local file of a checkpoint, downloading it to the hub client's cache if needed.
 
     Args:
-        path_or_repo_id: "small", the embedded one; a path; "owner/name", a repository with one
-            checkpoint file; or "owner/name/file" for one of several.
+        path_or_repo_id: "small", the checkpoint that comes with the package; a path;
+            "owner/name", a repository with one checkpoint file; or "owner/name/file" for one of
+            several files.
 
     Raises:
         CheckpointError: if there is no such file, or it cannot be downloaded.
@@ -27,7 +28,7 @@ def find_checkpoint(path_or_repo_id: str | Path) -> Path:
     try:
         if path.exists():
             return path
-    except OSError as error:  # such as a folder above it without permission
+    except OSError as error:  # such as a parent folder without permission
         raise CheckpointError(f"{path}: {error.strerror}") from None
     match = REPO_ID.fullmatch(str(path_or_repo_id))
     names_file = path.suffix in CHECKPOINT_ENDINGS
@@ -37,7 +38,7 @@ def find_checkpoint(path_or_repo_id: str | Path) -> Path:
 
 
 def is_local(path_or_repo_id: str) -> bool:
-    """Return whether `find_checkpoint` takes a name for the path of an existing file."""
+    """Return whether `find_checkpoint` would find a local file under this name."""
     return path_or_repo_id != EMBEDDED and Path(path_or_repo_id).exists()
 
 

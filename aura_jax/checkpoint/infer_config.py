@@ -1,4 +1,4 @@
-"""Find the sizes of a checkpoint's model: its metadata, else the shapes of a few tensors."""
+"""Find the sizes of a checkpoint's model, from its metadata or the shapes of a few tensors."""
 
 from collections.abc import Iterator
 
@@ -11,19 +11,20 @@ from aura_jax.errors import CheckpointError, ConfigError
 def find_config(
     stored: StoredCheckpoint, given: AuraConfig | None = None
 ) -> tuple[AuraConfig, list[str]]:
-    """Return the config that a file is to be checked against, and whatever contradicts it.
+    """Return the config to check a file against, and everything in the file that contradicts it.
 
     Args:
         stored: the checkpoint, in either layout.
-        given: the config it must have; by default that of its metadata, else of its shapes.
+        given: the config it must have; by default the one in its metadata, or if that has none,
+            the one that its shapes imply.
 
     Returns:
-        The config, and a line for each of metadata and shapes that says otherwise.
+        The config, and one line for each source (metadata, shapes) that contradicts it.
 
     Raises:
-        CheckpointError: if neither says what the sizes are.
+        CheckpointError: if neither metadata nor shapes give the sizes.
     """
-    problems, reason = [], "neither metadata nor tensors tell them"
+    problems, reason = [], "neither metadata nor tensors give them"
     declared = inferred = None
     try:
         written = stored.metadata.get("config")
@@ -33,7 +34,7 @@ def find_config(
     try:
         inferred = config_from_shapes({n: t.shape for n, t in unwrapped(stored).items()})
     except ConfigError as error:
-        reason = f"those of its tensors fit no model: {error}"
+        reason = f"no model has the shapes of its tensors: {error}"
     config = given or declared or inferred
     if config is None:
         line = f"config: the sizes of the model are unknown ({reason}); give config="
@@ -45,13 +46,12 @@ def find_config(
 
 
 def config_from_shapes(shapes: Shapes) -> AuraConfig | None:
-    """Read the sizes of a model off the shapes of its tensors, in either layout.
+    """Derive the sizes of a model from the shapes of its tensors, in either layout.
 
-    Each size is read from the first tensor that has it of two, so that the other one can be
-    missing.
+    Two tensors give each size, so that either of them can be missing.
 
     Returns:
-        The config; None if the tensors that tell its sizes are missing.
+        The config; None if the tensors that give its sizes are missing.
 
     Raises:
         ConfigError: if no model has such sizes.
@@ -75,7 +75,7 @@ def config_from_shapes(shapes: Shapes) -> AuraConfig | None:
 
 
 def _length(shapes: Shapes, *vectors: str) -> int:
-    """Return the length of the first of these vectors that is there, else 0."""
+    """Return the length of the first of these vectors that exists; 0 if none does."""
     found = (shapes.get(vector, ()) for vector in vectors)
     return next((shape[0] for shape in found if len(shape) == 1), 0)
 
@@ -91,7 +91,7 @@ def _widths(shapes: Shapes, pattern: str) -> Iterator[int]:
 
 
 def _channels(shapes: Shapes, conv: str, side: int) -> int:
-    """Return the input (side 0) or output (side 1) channels of a convolution, else 0."""
+    """Return the input (side 0) or output (side 1) channels of a convolution; 0 if unknown."""
     length = _length(shapes, f"{conv}.bias") if side else 0
     kernel, weight = shapes.get(f"{conv}.kernel", ()), shapes.get(f"{conv}.weight", ())
     if length:

@@ -1,4 +1,4 @@
-"""Load and save models strictly: a file fits a model exactly, or is not loaded at all."""
+"""Load and save models strictly: a file that does not fit its model exactly is not loaded."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -45,14 +45,14 @@ def load(
     dtype: DTypeLike | None = None,
     param_dtype: DTypeLike | None = None,
 ) -> AuraEquiVAE:
-    """Load a checkpoint in PyTorch's or Flax's layout, told apart by its content.
+    """Load a checkpoint; its layout, PyTorch's or Flax's, is recognized by its content.
 
     Args:
         path_or_repo_id: "small", the checkpoint that comes with the package; a safetensors file of
             any name; or a repository of the Hugging Face hub such as "fal/AuraEquiVAE"
             ("owner/name/file" names one file in it).
-        config: the sizes that the file must have; by default those in its metadata, else those
-            that its tensors' shapes tell.
+        config: the sizes that the file must have; by default those in its metadata, or if it has
+            none, those that the shapes of its tensors imply.
         dtype: the dtype to compute in; by default bfloat16 on GPU and TPU, float32 on CPU.
         param_dtype: the dtype to keep parameters in; by default as stored.
 
@@ -86,7 +86,7 @@ def build(
 
 
 def save(vae: AuraEquiVAE, path: str | Path, *, layout: Layout = "flax") -> None:
-    """Write a model as safetensors, with its config in the metadata; the file is replaced whole.
+    """Write a model as safetensors, with its config in the metadata, whole or not at all.
 
     Args:
         vae: the model; parameters are written in the dtype they have.
@@ -102,13 +102,14 @@ def save(vae: AuraEquiVAE, path: str | Path, *, layout: Layout = "flax") -> None
     arrays = {name: np.asarray(param[...]) for name, param in params.items()}
     if layout == "torch":
         arrays = {torch_name(name): oihw(array) for name, array in arrays.items()}
-    # One entry only: safetensors orders several at random, and equal models should be equal files.
+    # One entry only: safetensors 0.8 writes several in random order, and equal models should give
+    # equal files.
     with replacing(path) as temporary:
         save_file(arrays, temporary, {"config": vae.config.to_json()})
 
 
 def _stored_type(tensors: Mapping[str, StoredTensor]) -> np.dtype:
-    """Return the dtype for the layers to name; parameters of a mixed file keep their own."""
+    """Return the param_dtype to give the layers; parameters of a mixed file keep their own."""
     types = {FLOAT_TYPES[t.dtype] for t in tensors.values() if t.dtype in FLOAT_TYPES}
     return jnp.result_type(*types) if types else FLOAT32
 

@@ -1,4 +1,4 @@
-"""Two spellings of the same parameters: PyTorch's (weight, OIHW) and Flax's (kernel, scale, HWIO).
+"""Translate parameters between PyTorch's names (weight, OIHW) and Flax's (kernel, scale, HWIO).
 
 Module names are the same in both, so three rules suffice:
 
@@ -30,7 +30,7 @@ def without_wrappers(name: str) -> str:
 
 
 def layout_of(names: Iterable[str]) -> Layout:
-    """Return the layout that most of the names belong to; only Flax has kernels and scales."""
+    """Return the layout of most of the names; only Flax names end in kernel or scale."""
     endings = Counter(name.rpartition(".")[2] for name in names)
     return "flax" if endings["kernel"] + endings["scale"] > endings["weight"] else "torch"
 
@@ -72,6 +72,6 @@ def hwio(array: np.ndarray) -> np.ndarray:
 def oihw(array: np.ndarray) -> np.ndarray:
     """Reorder a Flax kernel HWIO to a contiguous PyTorch weight OIHW; return a vector unchanged.
 
-    Contiguous because safetensors writes an array's memory as it lies, whatever its strides.
+    The copy is contiguous because safetensors 0.8 writes an array's memory and ignores its strides.
     """
     return np.ascontiguousarray(array.transpose(HWIO_TO_OIHW)) if array.ndim == 4 else array

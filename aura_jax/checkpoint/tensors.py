@@ -1,4 +1,4 @@
-"""Open a checkpoint file: named tensors that are read on request, and metadata."""
+"""Open a checkpoint file: its metadata, and its named tensors, which are read on request."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from aura_jax.dtypes import BFLOAT16, FLOAT16, FLOAT32
 from aura_jax.errors import CheckpointError
 
-# The file format's names of the dtypes that parameters and latents can have.
+# The names in the safetensors format of the dtypes that parameters and latents can have.
 FLOAT_TYPES = {"BF16": BFLOAT16, "F16": FLOAT16, "F32": FLOAT32}
 ZIP_START, PICKLE_START = b"PK\x03\x04", b"\x80"  # torch ≥ 1.6 zips its pickles
 
@@ -34,7 +34,7 @@ class StoredTensor:
 
 @dataclasses.dataclass(frozen=True)
 class StoredCheckpoint:
-    """An opened file.
+    """An opened checkpoint file.
 
     Attributes:
         source: the file's name, for messages.
@@ -50,7 +50,7 @@ class StoredCheckpoint:
 def open_safetensors(
     path: str | Path, *, converter: str = "convert --allow-pickle"
 ) -> StoredCheckpoint:
-    """Open a safetensors file, whatever its name ends in, and read its header.
+    """Open a safetensors file, with any file name extension, and read its header.
 
     Args:
         path: the file.
@@ -74,15 +74,15 @@ def open_safetensors(
     repeated = sorted(_repeated_names(path))
     if repeated:
         raise CheckpointError(f"{path}: the header names tensors twice: {', '.join(repeated)}")
-    tensors = {name: _stored(handle, name, path) for name in handle.keys()}  # noqa: SIM118  no dict
+    tensors = {name: _stored(handle, name, path) for name in handle.keys()}  # noqa: SIM118  not a dict
     return StoredCheckpoint(str(path), tensors, handle.metadata() or {})
 
 
 def is_pickle(path: Path) -> bool:
-    """Return whether a file that is not valid safetensors starts as Python's pickles do."""
+    """Return whether a file that is not valid safetensors starts like a Python pickle."""
     with path.open("rb") as file:
         start = file.read(9)
-    header = start[8:] == b"{"  # after the header's length, whose bytes may be any
+    header = start[8:] == b"{"  # safetensors: 8 bytes of any value, the header's length, then JSON
     return start.startswith(ZIP_START) or (start.startswith(PICKLE_START) and not header)
 
 

@@ -17,7 +17,7 @@ type Shapes = Mapping[str, Shape]
 
 
 def unwrapped(stored: StoredCheckpoint) -> dict[str, StoredTensor]:
-    """Return a file's tensors by their names without the prefixes of training wrappers."""
+    """Return a file's tensors by name, with the prefixes of training wrappers removed."""
     return {without_wrappers(name): tensor for name, tensor in stored.tensors.items()}
 
 
@@ -29,10 +29,10 @@ def read_exactly(
     dtype: np.dtype | None = None,
     problems: Sequence[str] = (),
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Read a file's tensors one by one, and refuse the file unless all of them are as expected.
+    """Read a file's tensors one by one, and raise an error unless all of them are as expected.
 
-    Values are checked as they are read, so the error may come after the last tensor: use none of
-    them before the iteration has ended.
+    Values are checked as they are read, so the error may come after the last tensor: do not use any
+    of them before the iteration has ended.
 
     Args:
         stored: the file, with or without the prefixes of training wrappers.
@@ -47,8 +47,8 @@ def read_exactly(
 
     Raises:
         CheckpointError: with a line for every duplicate, missing, unexpected or misshaped tensor,
-            every dtype other than bfloat16, float16 and float32, and every tensor that has NaN or
-            infinite values, if need be after the cast.
+            every dtype other than bfloat16, float16 and float32, and every tensor with NaN or
+            infinite values, before or after the cast.
     """
     allowed = (*FLOAT_TYPES, "F64") if dtype is not None else (*FLOAT_TYPES,)
     found = [*problems, *misfits(stored, expected), *_other_types(stored, allowed)]
@@ -65,7 +65,7 @@ def read_exactly(
 
 
 def misfits(stored: StoredCheckpoint, expected: Shapes) -> list[str]:
-    """List the duplicate, missing, unexpected and misshaped tensors of a file; nothing is read."""
+    """List duplicate, missing, unexpected and misshaped tensors of a file, without reading any."""
     shapes = {name: tensor.shape for name, tensor in unwrapped(stored).items()}
     lines = [
         *(f"duplicate: {name}" for name in _duplicates(stored)),

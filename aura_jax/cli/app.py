@@ -22,7 +22,7 @@ EXAMPLES = {
     train: "aura-jax train --data photos/ --config small --out runs/small",
 }
 
-# Typer 0.29 has None for these, and imports pydantic, 0.15 s, to convert it to a bool.
+# Typer 0.29 defaults to None for these, and imports pydantic (0.15 s) to convert None to a bool.
 FALSE = dict.fromkeys(("help", "install_completion", "show_completion"), False)
 
 app = typer.Typer(
@@ -36,7 +36,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command; `aura_jax.cli.start.main` imports this module with Ctrl-C in mind."""
+    """Run the command aura-jax; its entry point is `aura_jax.cli.start.main`."""
     run(app)
 
 
@@ -56,11 +56,11 @@ def describe(
         ),
     ] = False,
 ) -> None:
-    """Encode images to latents that flip as the images do, and decode them."""
+    """Encode images to latents that can be flipped like the images, and decode them."""
 
 
 for command, example in EXAMPLES.items():
-    # `flip` has -h for --horizontal.
+    # `flip` uses -h for --horizontal.
     settings = {"help_option_names": ["--help"]} if command is flip else {}
     app.command(epilog=f"Example: {example}", context_settings=settings)(command)
 app.add_typer(cache, name="cache")

@@ -47,7 +47,7 @@ CacheComputeDtype = Annotated[
 
 cache = typer.Typer(
     no_args_is_help=True,
-    help="Encode a data set once to train on its latents: make a cache, verify it, measure it.",
+    help="Make, verify and measure caches of latents, which encode a data set once for training.",
 )
 
 
@@ -61,9 +61,9 @@ def make(
     size: Annotated[
         int | None,
         typer.Option(
-            help="Cut the largest centered square from each image and scale it to this many pixels "
-            "a side.",
-            show_default="keep images as they are, all of one size",
+            help="Cut the largest centered square from each image and scale its sides to this many "
+            "pixels.",
+            show_default="keep images unchanged; all must have one size",
         ),
     ] = None,
     storage_dtype: StorageDtype = "bfloat16",
@@ -72,35 +72,41 @@ def make(
         Format,
         typer.Option(
             metavar="FORMAT",
-            help="Format of the shards: arrayrecord for Grain, webdataset for tars.",
+            help="Format of the shards: arrayrecord (for Grain) or webdataset (tars).",
         ),
     ] = "arrayrecord",
     batch: Annotated[
-        int, typer.Option(min=1, help="Number of images that are encoded at once on a device.")
+        int, typer.Option(min=1, help="Number of images that a device encodes at once.")
     ] = 8,
     per_shard: Annotated[
-        int, typer.Option(min=1, help="Files of a folder in each shard; a tar makes one shard.")
+        int,
+        typer.Option(
+            min=1, help="Number of a folder's files in each shard; each tar makes one shard."
+        ),
     ] = 4096,
     max_skipped: Annotated[
         int,
-        typer.Option(min=0, help="Stop once more images than this were skipped as unreadable."),
+        typer.Option(
+            min=0, help="Stop with an error if more unreadable images than this are skipped."
+        ),
     ] = 100,
     executor: Annotated[
         ExecutorName,
         typer.Option(
             metavar="EXECUTOR",
-            help="Where to run: local for this machine's devices, ray for a cluster.",
+            help="Where to run: local (this machine's devices) or ray (a Ray cluster).",
         ),
     ] = "local",
     job: Annotated[
         str,
         typer.Option(
             metavar="I/N",
-            help="Make every N-th shard from number I on, as one of N jobs that share the work.",
+            help="Make only every N-th shard, starting at shard I, as one of N jobs that share the "
+            "work.",
         ),
     ] = "0/1",
 ) -> None:
-    """Encode images to latents, in shards; run the same command again to resume."""
+    """Encode a data set to shards of latents. To resume, run the same command again."""
     index, count = _parse_job(job)
     with needs("cache"):
         from aura_jax.latents import build
@@ -122,7 +128,7 @@ def make(
             listener=listener,
         )
     if manifest is None:
-        say(f"{out}: job {job} is done; the cache is finished once all {count} jobs are")
+        say(f"{out}: job {job} is done; the cache is complete when all {count} jobs are done")
     else:
         say(f"{out}: {_summary(manifest)}")
 
@@ -134,23 +140,25 @@ def verify(
         int,
         typer.Option(
             min=0,
-            help="Number of random images to encode again and compare; 0 needs neither images nor "
-            "weights.",
+            help="Number of random images to encode again and compare; with 0, neither images nor "
+            "weights are needed.",
         ),
     ] = 16,
     weights: Annotated[
         str | None,
-        typer.Option(help="The checkpoint that made the cache.", show_default="where it was then"),
+        typer.Option(
+            help="The checkpoint that made the cache.", show_default="the recorded location"
+        ),
     ] = None,
     images: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder, tar or image file that was cached; repeat it for several.",
-            show_default="where they were then",
+            help="Folder, tar or image file that was cached; may be given several times.",
+            show_default="the recorded locations",
         ),
     ] = None,
 ) -> None:
-    """Check every file and record of a cache, and encode some of its images again."""
+    """Check every file and record of a cache, and encode a sample of its images again."""
     with needs("cache"):
         from aura_jax.latents.source import LatentSource
         from aura_jax.latents.verify import check_sample, check_shards
@@ -161,17 +169,17 @@ def verify(
     skipped = len(source.manifest.skipped)
     say(
         f"{folder}: {len(source)} latents in {len(source.manifest.shards)} shards are whole; "
-        f"with {skipped} skipped they are all {len(source) + skipped} images"
+        f"with {skipped} skipped images they account for all {len(source) + skipped}"
     )
     if sample:
         worst = check_sample(source, sample, weights, images)
         drawn = min(sample, len(source))
-        say(f"{drawn} images encoded again: within {worst:.2g} of their latents (relative L2)")
+        say(f"{drawn} images encoded again: within {worst:.2g} of the stored latents (relative L2)")
 
 
 @cache.command(epilog="Example: aura-jax cache stats latents/ --json")
 def stats(folder: Folder, as_json: Json = False) -> None:
-    """Measure mean and deviation of each channel, for `normalize`, and keep them in the cache."""
+    """Measure each channel's mean and standard deviation, and store them in the cache."""
     with needs("cache"):
         from aura_jax.latents.measure import measure
         from aura_jax.latents.source import LatentSource
@@ -187,11 +195,11 @@ def stats(folder: Folder, as_json: Json = False) -> None:
     for i, numbers in enumerate(zip(*shown, strict=True)):
         table.add_row(str(i), *(f"{number:.4f}" for number in numbers))
     console.print(table)
-    say(f"{found.count} latents; {found.clamped:.3%} of their numbers were clamped")
+    say(f"{found.count} latents; {found.clamped:.3%} of their values were clamped")
 
 
 class _Bar(Listener):
-    """Draws how the work gets on: a bar on stderr, with a line for each shard that is done."""
+    """A progress bar on stderr, with a line for each finished shard."""
 
     def __init__(self, bar: Progress):
         self._bar, self._latents, self._skipped = bar, 0, 0
@@ -221,7 +229,7 @@ class _Speed(ProgressColumn):
 
 @contextmanager
 def _watched() -> Iterator[_Bar]:
-    """Show a bar of images with their speed, the time that is left, and how many were skipped."""
+    """Show a progress bar with the speed, the remaining time, and the number of skipped images."""
     columns = _Speed(), TimeRemainingColumn(), TextColumn("{task.fields[skipped]} skipped")
     try:
         with progress(*columns) as bar:

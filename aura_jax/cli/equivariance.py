@@ -1,4 +1,4 @@
-"""The command equivariance: a report on how equivariant a checkpoint is."""
+"""The command aura-jax equivariance: report how equivariant a checkpoint is."""
 
 import json
 from pathlib import Path
@@ -28,15 +28,18 @@ def equivariance(
     weights: Weights = DEFAULT_WEIGHTS,
     size: Annotated[
         int,
-        typer.Option(help="Cut images to centered squares and scale them to this many pixels."),
+        typer.Option(
+            help="Cut the largest centered square from each image and scale its sides to this many "
+            "pixels."
+        ),
     ] = 256,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Measure on photographs how exactly flips of latents are flips of images.
+    """Measure on photographs how exactly flips of latents act as flips of images.
 
-    Errors of the decoder, the encoder and the round trip, the recovered signs
-    and a control without signs, all computed in float32.
+    The report has the errors of the decoder, the encoder and the round trip, the recovered signs,
+    and a control without signs. Everything is computed in float32.
     """
     _check_out(out, overwrite=overwrite)
     with importing():
@@ -68,7 +71,7 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
 
 
 def _load(weights: str, size: int) -> "AuraEquiVAE":
-    """Load a model that takes such images, and computes in float32: bfloat16 rounds by 1e-2."""
+    """Load a model that takes images of this size, in float32: bfloat16 rounds by 1e-2."""
     from aura_jax.equivariance.metrics import BORDER
     from aura_jax.photo_latents import load_rgb
 
@@ -77,12 +80,12 @@ def _load(weights: str, size: int) -> "AuraEquiVAE":
     vae = load_rgb(weights, dtype="float32")
     if size % vae.config.downsampling:
         multiple = vae.config.downsampling
-        raise AuraError(f"--size {size}: expected a multiple of {multiple}, as the model takes")
+        raise AuraError(f"--size {size}: expected a multiple of {multiple}, which the model needs")
     return vae
 
 
 def _measured(vae: "AuraEquiVAE", squares: "dict[str, Pixels]") -> "dict[str, Measures]":
-    """Measure one image at a time, which keeps memory small, and all with the same noise."""
+    """Measure one image at a time, to save memory, and all with the same noise."""
     import jax
 
     from aura_jax.equivariance import measure
@@ -98,7 +101,7 @@ def _measured(vae: "AuraEquiVAE", squares: "dict[str, Pixels]") -> "dict[str, Me
 def _write(out: Path, result: "Report", figure: bytes) -> None:
     """Write both files or none."""
     document = json.dumps(result, allow_nan=False, ensure_ascii=False, indent=1).encode(
-        errors="backslashreplace"  # bytes of a name that are not UTF-8, as JSON escapes them too
+        errors="backslashreplace"  # for file names that are not UTF-8
     )
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / JSON_NAME) as json_file, replacing(out / FIGURE_NAME) as figure_file:

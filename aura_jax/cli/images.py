@@ -1,4 +1,4 @@
-"""The commands reconstruct, encode, decode and flip: images to latents and back."""
+"""The commands reconstruct, encode, decode and flip, for images and their latents."""
 
 import math
 from pathlib import Path
@@ -23,14 +23,16 @@ SafetensorsFile = Annotated[Path, typer.Option(help="The safetensors file to wri
 Size = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Cut out a square of this many pixels.", show_default="the whole image"
+        min=1,
+        help="Use only a square of this many pixels a side.",
+        show_default="the whole image",
     ),
 ]
 Crop = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="The distance of that square from the left and top edges, in pixels.",
+        help="Distance in pixels of the square of --size from both the left and the top edge.",
         show_default="centered",
     ),
 ]
@@ -46,9 +48,9 @@ def reconstruct(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Draw images beside what the model decodes from their latents, as they are and flipped.
+    """Draw images beside their reconstructions from unchanged and flipped latents.
 
-    The grid has a row for each image, and the PSNR of each reconstruction against the image.
+    The grid has a row for each image, and shows the PSNR of each reconstruction in decibels.
     """
     _check_crop(size, crop)
     with importing():
@@ -75,7 +77,7 @@ def reconstruct(
         rows.append([(title, original), *shown])
         lines.append(f"{title}: {'; '.join(labels.values())}")
         numbers = {name: _finite(each.psnr) for name, each in versions.items()}
-        results.append({"photo": str(file), "size": [width, height], "psnr_db": numbers})
+        results.append({"image": str(file), "size": [width, height], "psnr_db": numbers})
     write_image(out, grid(f"weights: {weights}", rows))
     report(results, [*lines, f"wrote {out}"], as_json=as_json)
     inputs.check_complete(files, results)
@@ -91,9 +93,9 @@ def encode(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Encode images to latents, an eighth of the width and height with 16 channels.
+    """Encode images to latents with 16 channels and an eighth of the width and height.
 
-    Each latent is named as its image file without the ending, so these names must differ.
+    Each latent is named after its image file, without the ending, so these names must differ.
     """
     _check_crop(size, crop)
     check_free(out, overwrite=overwrite)
@@ -122,14 +124,18 @@ def encode(
 def decode(
     latents: LatentsFile,
     out: Annotated[
-        Path, typer.Option(help="The folder to write NAME.png to; for one latent, or an image.")
+        Path,
+        typer.Option(
+            help="The folder to write a NAME.png file to for each latent; if there is one latent, "
+            "this may be an image file instead."
+        ),
     ],
     weights: Weights = DEFAULT_WEIGHTS,
     compute_dtype: ComputeDtype = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Decode latents to images of the size that the encoded images had."""
+    """Decode latents to images of the original sizes."""
     with importing():
         from aura_jax.cli.outputs import image_targets
         from aura_jax.images.io import write_image
@@ -144,8 +150,8 @@ def decode(
             targets[name].parent.mkdir(parents=True, exist_ok=True)
             write_image(targets[name], image)
             height, width = image.shape[:2]
-            results.append({"picture": str(targets[name]), "size": [width, height]})
-    report(results, [f"wrote {each['picture']}" for each in results], as_json=as_json)
+            results.append({"image": str(targets[name]), "size": [width, height]})
+    report(results, [f"wrote {each['image']}" for each in results], as_json=as_json)
 
 
 def flip(
@@ -174,9 +180,9 @@ def flip(
 
 def _check_crop(size: int | None, crop: int | None) -> None:
     if crop is not None and size is None:
-        raise AuraError("--crop says where a square lies; give its --size too")
+        raise AuraError("--crop places a square of --size pixels; give --size too")
 
 
 def _finite(decibels: float) -> float | None:
-    """Round a PSNR for JSON, which has no infinity: equal images have null."""
+    """Round a PSNR for JSON, which has no infinity: for equal images it is null."""
     return round(decibels, 4) if math.isfinite(decibels) else None

@@ -1,4 +1,4 @@
-"""The command info: the contents of a checkpoint."""
+"""The command aura-jax info: describe a checkpoint."""
 
 import dataclasses
 from typing import Annotated
@@ -14,13 +14,15 @@ from aura_jax.cli.start import importing
 def info(
     checkpoint: Annotated[
         str,
-        typer.Argument(help="small (comes with the package), a file, or a Hugging Face id."),
+        typer.Argument(
+            help="The checkpoint: small (comes with the package), a file, or a Hugging Face id."
+        ),
     ],
     as_json: Json = False,
 ) -> None:
     """Describe a checkpoint: its size, layout, dtypes, config and number of parameters.
 
-    Names and shapes of its tensors are checked; their values are not read.
+    The names and shapes of its tensors are checked; their values are not read.
     """
     with importing():
         from aura_jax.checkpoint.describe import summarize

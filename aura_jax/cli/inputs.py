@@ -1,4 +1,4 @@
-"""The image files that a command names: found, read one by one, skipped if they are unreadable."""
+"""Find the image files that a command is given, read them one by one, and skip unreadable ones."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence, Sized
@@ -15,7 +15,7 @@ def find(places: list[Path], out: Path) -> list[ImageFile]:
 
     Raises:
         ImageError: if a place does not exist or holds no images.
-        AuraError: if the output file is among the images, which it would replace.
+        AuraError: if the output file is one of the images, since it would be replaced.
     """
     files = find_images(places)
     if out.resolve() in [file.path.resolve() for file in files]:
@@ -24,16 +24,16 @@ def find(places: list[Path], out: Path) -> list[ImageFile]:
 
 
 def latent_names(files: Sequence[ImageFile]) -> dict[ImageFile, str]:
-    """Name each image's latent as its file without the ending.
+    """Name each image's latent after its file, without the ending.
 
     Raises:
-        AuraError: if two files have the same name, or one that a tensor cannot have.
+        AuraError: if two files have the same name, or a tensor cannot have a file's name.
     """
     names = [PurePath(file.name).stem for file in files]
     for name, count in Counter(names).items():
         if count > 1:
             raise AuraError(
-                f"{count} images are named {name!r}, as their latents would be in one file; "
+                f"{count} images are named {name!r}, but latents in one file need different names; "
                 "rename them, or encode them to separate files"
             )
         if name == "__metadata__" or not name.isprintable():
@@ -49,11 +49,12 @@ def cut(pixels: Pixels, size: int | None, offset: int | None) -> Pixels:
 def each[Result](
     files: Sequence[ImageFile], process: Callable[[Pixels], Result]
 ) -> list[tuple[ImageFile, Result]]:
-    """Read and process images one by one, and say which are skipped and why.
+    """Read and process images one by one, and print which are skipped and why.
 
     Args:
         files: the image files.
-        process: takes the pixels [H, W, 3] in [-1, 1]; an ImageError of it skips the image too.
+        process: a function of the pixels [H, W, 3] in [-1, 1]; if it raises ImageError, the image
+            is skipped too.
 
     Returns:
         The image files that were not skipped, each with its result.
@@ -74,10 +75,10 @@ def each[Result](
 
 
 def check_complete(files: Sized, done: Sized) -> None:
-    """End a command with an error, after its results are written, if images were skipped.
+    """Raise an error if images were skipped, to be called after the results are written.
 
     Raises:
-        ImageError: if `done` has fewer elements than `files`; it says how many.
+        ImageError: if `done` has fewer elements than `files`.
     """
     if skipped := len(files) - len(done):
         raise ImageError(f"{skipped} of {len(files)} images skipped; the others are written")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM for a command that saves before it stops."""
+"""Handle Ctrl-C and SIGTERM in a command that saves before it stops."""
 
 import signal
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from aura_jax.cli.start import exit_at_once
 
 
 class Interruption:
-    """The answer to a signal: exit at once, or, after `defer`, only note it.
+    """A handler of signals that exits at once or, after `defer`, only records the signal.
 
     Attributes:
-        received: whether a signal was noted.
+        received: whether a signal was recorded.
     """
 
     def __init__(self) -> None:
@@ -25,16 +25,16 @@ class Interruption:
         }
 
     def defer(self) -> None:
-        """From now on only note the first signal; a second one takes effect at once."""
+        """Only record the first signal from now on; a second one takes effect at once."""
         self._deferred = True
 
     def install(self) -> None:
-        """Answer signals."""
+        """Start to handle signals."""
         for number in self._before:
             signal.signal(number, self._answer)
 
     def restore(self) -> None:
-        """Give signals back to the handlers they had."""
+        """Restore the previous signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -47,7 +47,7 @@ class Interruption:
 
 @contextmanager
 def interruption() -> Iterator[Interruption]:
-    """Answer Ctrl-C and SIGTERM in the block; other commands keep Python's KeyboardInterrupt."""
+    """Handle Ctrl-C and SIGTERM in the block, instead of Python's KeyboardInterrupt."""
     answer = Interruption()
     answer.install()
     try:

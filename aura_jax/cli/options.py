@@ -18,13 +18,13 @@ def dtype_option(
 
     Args:
         flag: the option, such as "--compute-dtype".
-        purpose: the help, to which the choices are added, such as "Compute in this dtype".
-        choices: the full names that it accepts. A command gets one of them, or its default.
-        default: the words for the default where that depends on the machine.
+        purpose: the start of the help text, before the choices, such as "Compute in this dtype".
+        choices: the full names of the dtypes that it accepts, one of which the command receives.
+        default: a description of the default, if it depends on the machine.
     """
 
     def dtype(text: str) -> str:
-        import numpy as np  # late, as `--help` needs neither
+        import numpy as np  # late, since `--help` does not need it
 
         from aura_jax.dtypes import as_dtype
 
@@ -45,7 +45,7 @@ def dtype_option(
 Images = Annotated[
     list[Path],
     typer.Argument(
-        metavar="IMAGE", help="Image files; folders, searched at any depth; WebDataset tars."
+        metavar="IMAGE", help="Image files, folders (searched at any depth) or WebDataset tars."
     ),
 ]
 Weights = Annotated[

@@ -1,4 +1,4 @@
-"""The image files that a command writes: checked before the work."""
+"""Check the image files that a command will write, before the work."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,14 +7,14 @@ from aura_jax.errors import AuraError
 from aura_jax.files import check_folder, check_free
 from aura_jax.images.io import WRITABLE_ENDINGS, is_image_name
 
-LONGEST_NAME = 200  # bytes; most disks take 255, and a temporary file's name is longer
+LONGEST_NAME = 200  # bytes; most file systems allow 255, and names of temporary files are longer
 
 
 def check_image(out: Path, *, overwrite: bool) -> None:
     """Check that an image file can be written.
 
     Raises:
-        AuraError: if its format is not known by its ending, and as `check_free`.
+        AuraError: if its ending names no supported format, or as `check_free`.
     """
     if out.suffix.lower() not in WRITABLE_ENDINGS:
         raise AuraError(f"{out}: expected a name that ends in {', '.join(WRITABLE_ENDINGS)}")
@@ -26,7 +26,7 @@ def image_targets(names: Sequence[str], out: Path, *, overwrite: bool) -> dict[s
 
     Args:
         names: the names of the latents.
-        out: an image file if there is one latent, or a folder, which may be missing.
+        out: a folder, which may be missing; or an image file, if there is one latent.
         overwrite: whether files that exist may be replaced.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Running a command: exit codes, errors without tracebacks, results as lines or as JSON."""
+"""Run a command, with exit codes, errors without tracebacks, and results as lines or JSON."""
 
 import json
 import sys
@@ -15,8 +15,8 @@ from aura_jax.errors import AuraError
 def run(app: typer.Typer) -> None:
     """Run a command and exit.
 
-    An error that the user can mend is one line on stderr and exit status 1. Ctrl-C is the line
-    "interrupted" and exit status 130, by which Typer too ends an interrupted command.
+    An error that the user can fix is one line on stderr and exit status 1. After Ctrl-C the line
+    is "interrupted" and the status 130, which Typer uses too.
     """
     try:
         app()
@@ -45,7 +45,7 @@ def report(results: Any, lines: Iterable[str], *, as_json: bool) -> None:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Recognize JAX's error by its name, since importing JAX for it would slow every command."""
+    """Recognize JAX's error by its class name, since importing JAX would slow every command."""
     if isinstance(error, MemoryError):
         return True
     return type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error)

@@ -1,4 +1,4 @@
-"""The entry point of aura-jax, which answers Ctrl-C from its first line on."""
+"""The entry point of aura-jax, which handles Ctrl-C from its first line on."""
 
 import os
 import signal
@@ -19,11 +19,11 @@ def main() -> None:
 def importing() -> Iterator[None]:
     """Exit at once on Ctrl-C while the block imports modules, before anything is written.
 
-    KeyboardInterrupt would not do: raised inside an import it may be swallowed, turned into an
-    ImportError or printed with a traceback, as `import_array` of numpy's C API does.
+    KeyboardInterrupt does not suffice: raised inside an import it may be swallowed, turned into an
+    ImportError or printed with a traceback, for example by `import_array` of numpy's C API.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield  # ignored, as under nohup, or somebody else's
+        yield  # ignored, as under nohup, or handled by another package
         return
     signal.signal(signal.SIGINT, exit_at_once)
     try:
@@ -33,6 +33,6 @@ def importing() -> Iterator[None]:
 
 
 def exit_at_once(*_: object) -> None:
-    """Answer a signal with one line and exit status 130."""
+    """Print one line and exit with status 130, as a signal handler."""
     os.write(2, b"interrupted\n")
     os._exit(INTERRUPTED)

@@ -26,7 +26,6 @@ from aura_jax.training.config import (
 )
 
 LENGTH, START, STEP, FLIPS, RUN = "Data and length", "Start", "Step", "Noise and flips", "Run"
-EXAMPLE = "Example: aura-jax train --data photos/ --config small --steps 20000 --out runs/small"
 
 
 def _option(panel: str, text: str, *names: str, **more: Any) -> Any:
@@ -42,15 +41,15 @@ def train(
         ),
     ],
     out: Annotated[
-        Path, typer.Option(help="Folder of the run. A run that was interrupted there is resumed.")
+        Path, typer.Option(help="Folder of the run. An interrupted run in it is resumed.")
     ],
     steps: Annotated[int, _option(LENGTH, "Number of optimizer steps.")] = 20_000,
     crops: Annotated[
         list[str] | None,
         _option(
             LENGTH,
-            "Size of crops in pixels and batch, 256x16 by default; may be given several times to "
-            "take sizes in turns.",
+            "Size of crops in pixels, and number of crops per batch; may be given several times "
+            "to alternate between sizes. By default 256x16.",
             metavar="SIZExBATCH",
         ),
     ] = None,
@@ -60,14 +59,18 @@ def train(
     ] = 0,
     config: Annotated[
         str | None,
-        _option(START, "Sizes of a new model: small, published, or a JSON file. Excludes --init."),
+        _option(
+            START,
+            "Sizes of a new model: small, published, or a JSON file. Cannot be combined with "
+            "--init.",
+        ),
     ] = None,
     init: Annotated[
         str | None,
         _option(
             START,
-            "Checkpoint to fine-tune: small, a file, or a hub id such as fal/AuraEquiVAE. "
-            "Excludes --config.",
+            "Checkpoint to fine-tune: small, a file, or a Hugging Face id such as fal/AuraEquiVAE. "
+            "Cannot be combined with --config.",
         ),
     ] = None,
     perceptual: Annotated[
@@ -81,7 +84,9 @@ def train(
     train: Annotated[
         Trained,
         _option(
-            STEP, "Network to train: all, encoder or decoder; the other one keeps its parameters."
+            STEP,
+            "Networks to train: all, encoder or decoder; a network that is not trained keeps its "
+            "parameters.",
         ),
     ] = "all",
     loss: Annotated[
@@ -97,8 +102,8 @@ def train(
         GradientNorms | None,
         _option(
             STEP,
-            "How to normalize the gradients of image losses: batch (over the batch, for each "
-            "pixel), tensor (over all of it) or none.",
+            "How to normalize the gradients of image losses: batch (each pixel by the norm over "
+            "the batch), tensor (by the norm of the whole gradient) or none.",
             show_default="batch; for the default losses without --perceptual: none",
         ),
     ] = None,
@@ -106,7 +111,8 @@ def train(
         float, _option(STEP, "Learning rate; it is divided by the config's ch.")
     ] = 2**-6,
     accumulate: Annotated[
-        int, _option(STEP, "Number of micro-batches per step, for batches that do not fit.")
+        int,
+        _option(STEP, "Number of micro-batches per step, for batches that do not fit in memory."),
     ] = 1,
     remat: Annotated[
         bool,
@@ -137,7 +143,7 @@ def train(
         int, _option(RUN, "Random seed of initial parameters, data order, crops, noise and flips.")
     ] = 0,
     record_every: Annotated[
-        int, _option(RUN, "Number of steps between lines of metrics.", min=1)
+        int, _option(RUN, "Number of steps between recorded metrics.", min=1)
     ] = 10,
     save_every: Annotated[int, _option(RUN, "Number of steps between checkpoints.", min=1)] = 1000,
     plot_every: Annotated[
@@ -156,7 +162,7 @@ def train(
         ),
     ] = None,
 ) -> None:
-    """Train an autoencoder whose latents flip, or fine-tune one.
+    """Train or fine-tune an autoencoder whose latents can be flipped like images.
 
     The same command resumes a run that was interrupted. Ctrl-C saves a checkpoint first.
     """

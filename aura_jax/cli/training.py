@@ -1,4 +1,4 @@
-"""The work of aura-jax train: a run with its messages, progress bar and TensorBoard files."""
+"""Run aura-jax train: train with messages, a progress bar and TensorBoard files."""
 
 import logging
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from aura_jax.training.processes import join
 from aura_jax.training.run import open_run
 from aura_jax.training.workdir import Record
 
-NOISY = ("absl", "asyncio")  # they log every failed write of a checkpoint, which is an error anyway
+NOISY = ("absl", "asyncio")  # they log failed writes of checkpoints, which are raised as errors too
 
 
 def run_training(
@@ -30,10 +30,10 @@ def run_training(
     tensorboard: bool = False,
     coordinator: str | None = None,
 ) -> bool:
-    """Train to the end or to an interruption, and say how it went.
+    """Train to the end or to an interruption, and print the outcome.
 
     Returns:
-        Whether it is finished.
+        Whether the run is finished.
     """
     if coordinator is not None:
         join(coordinator)
@@ -67,7 +67,7 @@ def _train(run: Run, interruption: Interruption, *, tensorboard: bool) -> bool:
 
 
 def _say(line: str) -> None:
-    """Print a line once, however many processes train."""
+    """Print a line in one process of all that train together."""
     if jax.process_index() == 0:
         console.say(line)
 

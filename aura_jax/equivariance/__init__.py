@@ -1,4 +1,4 @@
-"""Measure on images how equivariant a model is: the report of `aura-jax equivariance`.
+"""Measure how equivariant a model is, for the report of `aura-jax equivariance`.
 
 `__init__.pyi` lists the public names.
 """

@@ -24,11 +24,13 @@ TRAINED_SIGMA = 0.1
 BAR = 0.4  # width; flips are 1 apart
 NAME_LENGTH = 80  # characters of the weights' name, which may be a long path
 
-type Place = tuple[str, ...]  # keys from a photograph's entry, or the average, to a number
+type Place = tuple[
+    str, ...
+]  # keys that lead to a number in the entry of a photograph or of the average
 
 
 class Series(NamedTuple):
-    """Bars of one color: the entry of the report that they show, their place, color and label."""
+    """Bars of one color: the report entry that they show, their offset, color and label."""
 
     entry: str
     offset: float
@@ -48,7 +50,7 @@ PARTS = (
 
 
 def draw(report: Report) -> bytes:
-    """Draw a report, from `aura_jax.equivariance.report` or a JSON file, and return a PNG file."""
+    """Draw a report (of `aura_jax.equivariance.report`, or from its JSON file) as a PNG file."""
     figure = Figure(SIZE, DPI, layout="constrained")
     top, bottom = figure.subfigures(2, 1, squeeze=False, hspace=0.05)[:, 0]
     axes = top.subplots(1, 4, width_ratios=(2.2, 1.1, 1.1, 1.8))
@@ -63,7 +65,7 @@ def draw(report: Report) -> bytes:
 
 def _title(report: Report) -> str:
     count = len(report["photos"])
-    name = report["weights"].encode(errors="replace").decode()  # no font has half a surrogate pair
+    name = report["weights"].encode(errors="replace").decode()  # fonts have no lone surrogates
     short = name if len(name) <= NAME_LENGTH else f"…{name[-NAME_LENGTH:]}"
     size = f"{report['size']} × {report['size']} pixels"
     photos = "one photograph" if count == 1 else f"{count} photographs (dots) and their mean (bars)"

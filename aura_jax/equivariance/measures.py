@@ -1,14 +1,14 @@
 """Measure how a model treats one photograph and its flips.
 
-For a flip g, a photograph x and its latent z = encode(x), these are compared:
+For a flip g, a photograph x and its latent z = encode(x), the following pairs are compared:
 
     decoder       decode(g·z)   with   g·decode(z)
     encoder       encode(g·x)   with   g·z              emergent, not trained
     round trip    decode(g·z)   with   g·x
 
-As a control, the same is measured with unsigned flips of the latent, which reverse the axis and
-negate no channel. Decoded images are clamped to [-1, 1] and not rounded to 8 bits. Matrix precision
-is the highest, so that a GPU's TF32 does not count as a lack of equivariance.
+As a control, the same is measured with unsigned flips of the latent, which reverse the axis but
+negate no channel. Decoded images are clamped to [-1, 1] and not rounded to 8 bits. The matmul
+precision is "highest", so that the rounding of TF32 on a GPU is not measured as an error.
 """
 
 import dataclasses
@@ -46,8 +46,8 @@ class Reconstruction:
     """The distance of decode(encode(x)) from x.
 
     Attributes:
-        psnr_db: as of `Distance`.
-        relative_l2: as of `Distance`.
+        psnr_db: see `Distance`.
+        relative_l2: see `Distance`.
         ssim: structural similarity of the images in [0, 1]; 1 if they are equal.
     """
 
@@ -61,11 +61,11 @@ class FlipErrors:
     """The errors of one flip.
 
     Attributes:
-        decoder: of decode(g·z) against g·decode(z).
-        border: the same in the outermost 16 pixels.
-        interior: the same in the other pixels.
-        round_trip: of decode(g·z) against g·x.
-        encoder: of encode(g·x) against g·z.
+        decoder: the distance of decode(g·z) from g·decode(z).
+        border: the same distance in the outermost 16 pixels.
+        interior: the same distance in the other pixels.
+        round_trip: the distance of decode(g·z) from g·x.
+        encoder: the distance of encode(g·x) from g·z.
     """
 
     decoder: Distance
@@ -80,13 +80,14 @@ class Measures:
     """The measures of one photograph.
 
     Attributes:
-        reconstruction: without a flip.
-        signed: by name of the flip, with `flip_latents`.
-        unsigned: by name of the flip, for the control.
+        reconstruction: the error without a flip.
+        signed: the errors of each flip by `flip_latents`, by its name.
+        unsigned: the errors of each flip without signs, by its name, as the control.
         noise: PSNR in decibels of the reconstruction from a noisy latent, for each of SIGMAS:
             "multiplicative", z·(1 + σ·n), and "additive", z + σ·std(z)·n, where n ~ N(0, 1) is the
             same for both and for every σ, and std(z) is over all values of the latent.
-        correlation: by name of the flip, of encode(g·x) with the reversed z; see `correlation_map`.
+        correlation: the correlation of encode(g·x) with the reversed z, by the flip's name; see
+            `correlation_map`.
     """
 
     reconstruction: Reconstruction
@@ -113,7 +114,7 @@ def measure(vae: AuraEquiVAE, pixels: Pixels, key: Array) -> Measures:
         vae: the model; its compute dtype should be float32, since bfloat16 rounds by 1e-2.
         pixels: [H, W, 3] in [-1, 1]; the sides are over 32 pixels and multiples of the model's
             downsampling.
-        key: a jax.random key, for the noise.
+        key: a jax.random key for the noise.
     """
     latent = _encode(vae, pixels)
     photo = _Photo(pixels, latent, _decode(vae, latent))

@@ -1,4 +1,4 @@
-"""Distances of two images or two latents, in decibels and relative to their size."""
+"""Distances between two images or two latents, in decibels and relative to their norm."""
 
 import dataclasses
 import math
@@ -28,7 +28,7 @@ class Distance:
 
 @dataclasses.dataclass(frozen=True)
 class LatentDistance:
-    """The distance of a latent from a reference; latents have no peak, as images have.
+    """The distance of a latent from a reference, without a peak value as images have.
 
     Attributes:
         snr_db: -20·log10(relative_l2), infinite if they are equal. At 0 dB the error is as large
@@ -43,13 +43,13 @@ class LatentDistance:
 def image_distance(
     image: Float[np.ndarray, "*shape"], reference: Float[np.ndarray, "*shape"]
 ) -> Distance:
-    """Measure the distance of pixels in [-1, 1], of any shape, from those of a reference."""
+    """Measure the distance of pixels in [-1, 1], of any shape, from a reference."""
     error = np.square(np.subtract(image, reference, dtype=np.float64)).mean()
     return Distance(_decibels(float(error) / PEAK**2), _relative_l2(image, reference))
 
 
 def border_and_interior(image: Pixels, reference: Pixels) -> tuple[Distance, Distance]:
-    """Measure two distances: of the outermost 16 pixels on all four sides, and of the others.
+    """Measure the distance in the outermost 16 pixels of all four sides, and in the other pixels.
 
     Args:
         image: [H, W, 3] in [-1, 1], sides over 32 pixels.

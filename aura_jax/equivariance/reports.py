@@ -33,7 +33,7 @@ DEFINITIONS = {
     "sign_rule": "signs on the diagonal of the correlation, 0 where it is under 0.1",
     "correlation": "row i, column j: channel i of encode(g·x) with channel j of the reversed z",
     "average": "means over photographs, of decibels too",
-    "null": "no finite number: images or latents that are equal",
+    "null": "infinity, where images or latents are equal",
 }
 
 
@@ -43,7 +43,7 @@ def report(
     """Average the measures of photographs into a JSON document.
 
     Args:
-        measures: the measures of one photograph or more, by their names.
+        measures: the measures of one or more photographs, by the photographs' names.
         weights: the checkpoint's name.
         size: side of the photographs in pixels.
         seed: seed of the noise.

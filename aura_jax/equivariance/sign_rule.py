@@ -1,4 +1,4 @@
-"""Recover from latents the sign that a flip gives each channel."""
+"""Recover the sign that a flip gives each channel from latents."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from aura_jax.symmetry import flip_latents
 
-CLEAR = 0.1  # weaker correlations show no sign
+CLEAR = 0.1  # weaker correlations give no clear sign
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +15,7 @@ class SignRule:
     """The sign that a flip gives each channel.
 
     Attributes:
-        signs: recovered from latents: 1, -1, or 0 where they show none.
+        signs: the signs recovered from latents: 1, -1, or 0 where they are not clear.
         documented: the signs that `flip_latents` applies: 1 or -1.
     """
 
@@ -49,7 +49,7 @@ def correlation_map(
 def recovered_rule(
     correlation: Float[np.ndarray, "z z"], *, horizontal: bool, vertical: bool
 ) -> SignRule:
-    """Read the signs off the diagonal of a correlation map, beside those documented for the flip.
+    """Derive the signs from the diagonal of a correlation map, beside the documented ones.
 
     Args:
         correlation: [C, C], as `correlation_map` returns it.

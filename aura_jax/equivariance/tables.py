@@ -20,7 +20,7 @@ ROWS = {  # label: the measure and its unit
 
 
 def tables(report: Report) -> tuple[Table, Table]:
-    """Format the errors of flips beside the control, and those of noise, in decibels."""
+    """Format one table of the errors of flips and their control, and one of noise, in decibels."""
     average = report["average"]
     flips = Table("dB", *FLIPS, *(f"unsigned\n{name}" for name in FLIPS), box=box.SIMPLE)
     for label, (measure, unit) in ROWS.items():
@@ -51,5 +51,5 @@ def verdict(rule: dict[str, Any]) -> str:
 
 
 def decibels(value: float | None) -> str:
-    """Format decibels with two digits; None, as JSON has for infinity, means no error."""
+    """Format decibels with two decimals; None, which is infinity in JSON, means no error."""
     return "∞" if value is None else f"{value:.2f}"

@@ -1,4 +1,4 @@
-"""Draw a labelled grid of images: a row for each original, a column for each version of it."""
+"""Draw a labeled grid of images: a row for each original, a column for each version of it."""
 
 from collections.abc import Sequence
 

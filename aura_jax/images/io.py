@@ -28,7 +28,7 @@ def read_image(path: str | Path) -> Pixels:
     """Read an image file upright, as RGB floats in [-1, 1].
 
     Grayscale (8 or 16 bits) and palettes become RGB, transparent pixels are blended with white,
-    colors of 16 bits are cut to 8, and of an animation the first frame is read.
+    16-bit colors are reduced to 8 bits, and only the first frame of an animation is read.
 
     Returns:
         [H, W, 3] float32: 0 becomes -1 and the highest level, 255 or 65535, becomes 1.
@@ -54,7 +54,7 @@ def decode_image(data: bytes, name: str) -> Pixels:
 
 
 def decode_8_bit(data: bytes, name: str) -> Image.Image:
-    """Decode the bytes of an image file as `read_image` does, to an 8-bit RGB image of Pillow.
+    """Decode the bytes of an image file as `read_image` does, to an 8-bit RGB Pillow image.
 
     Raises:
         ImageError: as `read_image`; the message names the file `name`.
@@ -63,7 +63,7 @@ def decode_8_bit(data: bytes, name: str) -> Image.Image:
 
 
 def write_image(path: Path, pixels: Pixels8) -> None:
-    """Write an image [H, W, 3] in the format of the path's ending, whole or not at all.
+    """Write an image [H, W, 3], whole or not at all, in the format that the path's ending names.
 
     Raises:
         ImageError: if the format cannot hold the image, such as a side that is too long.
@@ -78,7 +78,7 @@ def write_image(path: Path, pixels: Pixels8) -> None:
 
 
 def is_image_name(path: Path) -> bool:
-    """Return whether a path has an ending of an image format that Pillow reads."""
+    """Return whether a path ends in the extension of an image format that Pillow reads."""
     return path.suffix.lower() in Image.registered_extensions()
 
 
@@ -96,7 +96,7 @@ def _decoded[T](data: bytes, name: str, convert: Callable[[Image.Image], T]) -> 
         raise ImageError(f"{name}: {error.strerror or error}") from None
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's decoders raise many types of errors for broken data
+    except Exception as error:  # Pillow's decoders raise errors of many types for corrupt data
         raise ImageError(f"{name}: cannot be read as an image: {error}") from None
 
 
@@ -111,7 +111,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _levels(image: Image.Image) -> Pixels:
     """Convert an image to RGB floats in [0, 1]."""
-    if image.mode.startswith("I"):  # 16 bits, maybe kept in 32
+    if image.mode.startswith("I"):  # 16-bit values, which Pillow may keep in 32 bits
         gray = np.asarray(image)
         if gray.min() < 0 or gray.max() > 65535:
             raise ValueError("32-bit values, whose range is not known")

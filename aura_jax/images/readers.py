@@ -12,7 +12,7 @@ from aura_jax.images.transforms import Pixels
 
 @dataclasses.dataclass(frozen=True)
 class ImageFile:
-    """The place of an image file's bytes: a file of its own, or a member of a tar.
+    """The location of an image file: a separate file, or a member of a tar.
 
     Attributes:
         path: the file, or the tar that holds it.
@@ -41,7 +41,7 @@ class ImageFile:
             OSError: if the file, or the tar, cannot be read.
         """
         with self.path.open("rb") as file:
-            if self.offset:  # a file of its own may be a pipe, which cannot be sought
+            if self.offset:  # only in a tar: a separate file may be a pipe, which cannot seek
                 file.seek(self.offset)
             return file.read(self.size)
 
@@ -59,11 +59,11 @@ class ImageFile:
 
 
 def find_images(places: Iterable[Path]) -> list[ImageFile]:
-    """Find image files: files as named, and those in folders and tars.
+    """Find image files among files, folders and tars.
 
     Args:
-        places: files of any name; tars; folders, in which image files and tars are found at any
-            depth by their endings. Hidden files and folders are skipped.
+        places: files, which may have any name; tars; and folders, which are searched at any depth
+            for files that end like images or tars. Hidden files and folders are skipped.
 
     Returns:
         The image files in the order of `places`, each folder's sorted by name, so that every
@@ -78,11 +78,11 @@ def find_images(places: Iterable[Path]) -> list[ImageFile]:
 def visible_files(folder: Path) -> list[Path]:
     """List the files in a folder and below it, sorted, without hidden files and folders.
 
-    Linked folders are followed, but no folder is visited twice. Links that lead nowhere are among
-    the files, so that whoever reads them meets the error.
+    Symbolic links to folders are followed, but no folder is visited twice. Broken links are listed
+    too, so that reading them raises an error.
 
     Raises:
-        OSError: if a folder cannot be read, since its files would be missing silently.
+        OSError: if a folder cannot be read; its files must not be missing silently.
     """
     found, seen = [], {folder.resolve()}
     for parent, folders, names in folder.walk(on_error=_give_up, follow_symlinks=True):
@@ -103,7 +103,7 @@ def members(path: Path) -> Iterator[tuple[str, ImageFile]]:
         ImageError: if the tar is truncated or corrupt, or an image in it is a link.
     """
     try:
-        with tarfile.open(path, "r:") as tar:  # uncompressed, so that members can be sought
+        with tarfile.open(path, "r:") as tar:  # uncompressed, to seek in it
             for member in tar:
                 name = PurePosixPath(member.name).name
                 if (member.islnk() or member.issym()) and is_image_name(Path(name)):
@@ -125,9 +125,9 @@ def check_skipped(skipped: Mapping[str, str], limit: int, advice: str) -> None:
     """Stop work that has skipped too many image files.
 
     Args:
-        skipped: why each was skipped, by its name.
-        limit: how many may be.
-        advice: what the limit is or how to raise it, for the message.
+        skipped: the reason for each skipped image, by its name.
+        limit: the number of images that may be skipped.
+        advice: an explanation of the limit, or the option that raises it, for the message.
 
     Raises:
         ImageError: if more than `limit` are skipped, with the first ten reasons.
@@ -159,7 +159,7 @@ def _images_of(path: Path) -> Iterator[ImageFile]:
 
 
 def _check_end(path: Path, offset: int) -> None:
-    """Check for the end marker: Python takes a damaged header for the end, except the first."""
+    """Check for the end marker: tarfile takes a damaged header after the first for the end."""
     with path.open("rb") as file:
         file.seek(offset)
         if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:

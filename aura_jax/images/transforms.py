@@ -25,12 +25,12 @@ def to_uint8(images: AnyArray) -> Any:
 
 
 def crop(pixels: Pixels, size: int, offset: int | None = None) -> Pixels:
-    """Cut out the square of `size` pixels whose top left corner is `offset` pixels right and down.
+    """Cut a square of `size` pixels out of an image.
 
     Args:
         pixels: [H, W, 3].
         size: side of the square in pixels.
-        offset: distance of its corner from the left and the top edge; None centers the square.
+        offset: distance of the square from both the left and the top edge; None centers it.
 
     Raises:
         ImageError: if the square is empty or reaches beyond the image.

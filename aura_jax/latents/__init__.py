@@ -1,7 +1,7 @@
-"""Read cached latents: encode a data set once, and flip its latents for free while training.
+"""Read a data set of cached latents, and flip and normalize them while training.
 
-`aura-jax cache make` makes a cache; this package reads it, and `__init__.pyi` lists its public
-names. None of them imports JAX, Flax or Grain, so they run in the workers of any loader.
+`aura-jax cache make` makes a cache. `__init__.pyi` lists the public names that read it.
+None of them imports JAX, Flax or Grain, so they run in the workers of any loader.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Making a cache: from images and options to its spec, and the work on shards not done yet."""
+"""Make a cache: turn images and options into a spec, and encode the shards that are missing."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -44,30 +44,30 @@ def make(
     executor: Callable[[], Executor] = LocalExecutor,
     listener: Listener | None = None,
 ) -> Manifest | None:
-    """Encode the shards of a job that are not done yet, and finish the cache if all shards are.
+    """Encode the unfinished shards of a job, and finish the cache if no other shard is missing.
 
     Args:
         images: folders, tars and image files.
         out: the cache's folder.
-        weights: as `aura_jax.load` takes them.
-        size: the side in pixels to which centered squares are scaled; None keeps images as they
-            are, all of one size.
-        storage_dtype: what latents are stored in: bfloat16, float32 or int8.
-        compute_dtype: what the model computes in: bfloat16 or float32; by default float32 on CPUs
-            and bfloat16 on accelerators.
-        format: of the shards.
-        per_shard: how many files of a folder make one shard.
-        batch: how many images are encoded at once.
-        max_skipped: how many images may be skipped because they cannot be read.
-        job: (i, n): the shards whose number is i modulo n.
-        executor: starts the place to run, once everything else is found to be sound.
-        listener: is told of the progress.
+        weights: a checkpoint in any form that `aura_jax.load` accepts.
+        size: the side in pixels to which the largest centered square of each image is scaled; None
+            keeps images unchanged, which must then all have the same size.
+        storage_dtype: the dtype to store latents in: bfloat16, float32 or int8.
+        compute_dtype: the dtype that the model computes in: bfloat16 or float32; by default float32
+            on CPUs and bfloat16 on accelerators.
+        format: the file format of the shards.
+        per_shard: the number of files of a folder in each shard.
+        batch: the number of images that are encoded at once.
+        max_skipped: the number of images that may be skipped because they cannot be read.
+        job: (i, n), to make only the shards whose number is i modulo n.
+        executor: makes the executor, after everything else has been checked.
+        listener: receives the progress.
 
     Returns:
-        The manifest of the finished cache; None if other jobs are not done yet.
+        The manifest of the finished cache; None if other jobs have not finished.
 
     Raises:
-        AuraError: if something about the options, the images or the folder is wrong.
+        AuraError: if an option is invalid, or the images, weights or folder cannot be used.
     """
     storage_dtype = as_dtype(storage_dtype, STORAGE_DTYPES, name="storage dtype")
     if compute_dtype is not None:
@@ -102,7 +102,7 @@ def make(
         classes=_classes(shards),
         shards=(),
     )
-    # Absolute paths, since workers may run elsewhere.
+    # Absolute paths, since workers may run in another directory.
     local = str(Path(weights).absolute()) if is_local(weights) else weights
     work = Work(spec, out.absolute(), local, batch, max_skipped)
     return _make(folder, draft, shards, work, place, job, listener or Listener())
@@ -117,7 +117,7 @@ def _make(
     job: tuple[int, int],
     listener: Listener,
 ) -> Manifest | None:
-    """Do the job's work under the folder's lock, and finish the cache if nothing is missing."""
+    """Encode the job's shards under the folder's lock, and finish the cache if none is missing."""
     index, count = job
     files = [work.spec.file(shard.index) for shard in shards]
     with folder.locked(None if count == 1 else f"{index}-{count}"):
@@ -131,7 +131,7 @@ def _make(
         if count == 1:
             return folder.finish(draft, files)
     try:
-        with folder.locked():  # the last of several jobs to end is alone
+        with folder.locked():  # succeeds only in the last job, when no other holds a lock
             return folder.finish(draft, files)
     except BusyError:
         return None
@@ -141,11 +141,13 @@ def _check_outside(out: Path, images: Sequence[Path]) -> None:
     resolved = out.resolve()
     for place in images:
         if place.is_dir() and resolved.is_relative_to(place.resolve()):
-            raise CacheError(f"{out}: lies within {place}, whose images it would join")
+            raise CacheError(
+                f"{out}: lies within {place}, a folder of input images; give a folder outside"
+            )
 
 
 def _size(size: int | None, config: AuraConfig, shards: Sequence[ShardInput]) -> tuple[int, int]:
-    """Return height and width of all images as the model sees them."""
+    """Return the height and width of the images that the model encodes."""
     height, width = _first_size(shards) if size is None else (size, size)
     multiple = config.downsampling
     if min(height, width) < 1 or height % multiple or width % multiple:
@@ -156,7 +158,7 @@ def _size(size: int | None, config: AuraConfig, shards: Sequence[ShardInput]) ->
 
 
 def _first_size(shards: Sequence[ShardInput]) -> tuple[int, int]:
-    """Return height and width of the first image that can be read."""
+    """Return the height and width of the first image that can be read."""
     reasons = []
     for example in (example for shard in shards for example in shard.examples):
         try:
@@ -174,7 +176,7 @@ def _classes(shards: Sequence[ShardInput]) -> tuple[str, ...]:
 
 
 def _origin(weights: str, images: Sequence[Path], out: Path) -> Origin:
-    """Name paths from the cache's folder, so that it can be moved together with its images."""
+    """Return paths relative to the cache, so that it can be moved together with its images."""
     return Origin(
         weights=_relative(Path(weights), out) if is_local(weights) else weights,
         images=tuple(_relative(place, out) for place in images),
@@ -182,5 +184,7 @@ def _origin(weights: str, images: Sequence[Path], out: Path) -> Origin:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    place = Path(os.path.normpath(path.absolute()))  # a link stays one: keys come from its name
+    place = Path(
+        os.path.normpath(path.absolute())
+    )  # does not follow a link: keys come from its name
     return os.path.relpath(place.parent.resolve() / place.name, folder.resolve())

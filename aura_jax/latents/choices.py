@@ -1,4 +1,4 @@
-"""The choices that a cache offers, apart from `spec` since the command's help needs no numpy."""
+"""The choices of a cache's options, which the command's help lists without importing numpy."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The work on one shard: image files in, one file of latents out; the same wherever it runs."""
+"""Encode the image files of one shard into one file of latents."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,14 +34,14 @@ ADVICE = "--max-skipped"
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What every worker is told.
+    """Instructions for every worker.
 
     Attributes:
-        spec: what to make.
+        spec: the contents of the cache.
         out: the cache's folder.
-        weights: as `aura_jax.load` takes them.
-        batch: how many images are encoded at once.
-        max_skipped: how many images may be skipped in the whole cache.
+        weights: a checkpoint in any form that `aura_jax.load` accepts.
+        batch: the number of images that are encoded at once.
+        max_skipped: the number of images that may be skipped in the whole cache.
     """
 
     spec: CacheSpec
@@ -52,14 +52,14 @@ class Work:
 
 
 class Ready(NamedTuple):
-    """An image as the model sees it, and the entries that are stored beside its latent."""
+    """An image of the size that the model encodes, and the entries to store beside its latent."""
 
     pixels: Pixels8
     about: dict[str, object]
 
 
 class Skipped(NamedTuple):
-    """Why an image is skipped."""
+    """The reason for skipping an image."""
 
     reason: str
 
@@ -73,20 +73,21 @@ def encode_shard(
     skipped: Mapping[str, str],
     progress: Callable[[int], None],
 ) -> Shard:
-    """Encode the examples of one shard into its file, which appears whole or not at all.
+    """Encode the examples of one shard, and write its file whole or not at all.
 
     Args:
         shard: the examples.
-        work: how.
+        work: how to encode them.
         encode: the model.
-        threads: how many read image files.
-        skipped: why images of other shards were skipped, by their keys.
-        progress: is told after every batch how many latents it had; what it raises ends the work.
+        threads: the number of threads that read image files.
+        skipped: the reasons for skipping images of other shards, by their keys.
+        progress: called after every batch with its number of latents; an exception that it raises
+            ends the work.
 
     Raises:
-        AuraError: if over `work.max_skipped` images are skipped, their sizes differ without
-            `spec.resize`, latents are not finite, an image file cannot be read now, or the shard
-            cannot be written.
+        AuraError: if more than `work.max_skipped` images are skipped, sizes differ and
+            `spec.resize` is None, latents are not finite, the disk fails while an image file is
+            read, or the shard cannot be written.
     """
     found = _Found(skipped, work.max_skipped)
     count = clamped = 0
@@ -118,10 +119,11 @@ def encode_shard(
 
 
 def read_example(example: Example, spec: CacheSpec) -> Ready | Skipped:
-    """Read an example as the model sees it, or say why it is skipped.
+    """Read an example at the size that the model encodes, or return the reason for skipping it.
 
     Raises:
-        CacheError: if its file cannot be read now, which says nothing about the image.
+        CacheError: if its file cannot be read now; the image itself may be fine, so it is not
+            skipped.
     """
     try:
         image = decode_8_bit(example.image.read(), example.key)
@@ -137,7 +139,7 @@ def read_example(example: Example, spec: CacheSpec) -> Ready | Skipped:
 
 
 class _Found:
-    """The images of a shard that were skipped; too many of the whole cache are an error."""
+    """The skipped images of a shard, which count toward the limit of the whole cache."""
 
     def __init__(self, others: Mapping[str, str], limit: int):
         self._others, self._limit = others, limit
@@ -149,7 +151,7 @@ class _Found:
 
 
 def _read_ahead(shard: ShardInput, work: Work, threads: int, found: _Found) -> Iterator[Ready]:
-    """Yield the images that can be read, in their order, while threads read the next ones."""
+    """Yield the readable images in order, while threads read the next ones."""
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * work.batch)
     read = grain.MapDataset.source(shard.examples).map(partial(read_example, spec=work.spec))
     size = work.spec.height, work.spec.width
@@ -166,7 +168,7 @@ def _read_ahead(shard: ShardInput, work: Work, threads: int, found: _Found) -> I
 def _encoded(
     ready: Iterable[Ready], batch: int, encode: "Encode"
 ) -> Iterator[tuple[list[dict[str, object]], Float[np.ndarray, "b h w c"]]]:
-    """Yield batches of latents; the device computes one while the one before is written."""
+    """Yield batches of latents; the device computes a batch while the previous one is written."""
     waiting: tuple[list[dict[str, object]], Any] | None = None
     for group in batched(ready, batch):
         now = [each.about for each in group], encode(np.stack([each.pixels for each in group]))

@@ -1,4 +1,4 @@
-"""The model that encodes for a cache, on one device."""
+"""The encoder of a cache, on one device."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +11,8 @@ from aura_jax.latents.spec import CacheSpec
 from aura_jax.photo_latents import load_rgb
 from aura_jax.runtime.codec import Codec
 
-# From 8-bit images [b, h, w, 3], b of at most the batch's size, to latents that may still be
-# computed in the background: np.asarray waits for them.
+# Maps 8-bit images [b, h, w, 3], at most a batch of them, to latents that the device may still be
+# computing: np.asarray waits for them.
 type Encode = Callable[[np.ndarray], Any]
 type EncoderFactory = Callable[[CacheSpec, str, int, Any], Encode]
 
@@ -21,9 +21,9 @@ class Encoder:
     """The encoder of a model, compiled for one size of batches.
 
     Args:
-        spec: the size of images, and how to compute.
-        weights: as `aura_jax.load` takes them.
-        batch: the most images that come at once; fewer are padded to it.
+        spec: the size of images, and the dtype and precision to compute in.
+        weights: a checkpoint in any form that `aura_jax.load` accepts.
+        batch: the largest number of images in a call; smaller batches are padded to it.
         device: one of `jax.devices()`; the default one if None.
     """
 
@@ -35,6 +35,6 @@ class Encoder:
             self._codec.warmup([(batch, spec.height, spec.width)], decode=False)
 
     def __call__(self, images: UInt8[np.ndarray, "b h w 3"]) -> jax.Array:
-        """Encode images in the background."""
+        """Encode images, without waiting for the result."""
         with jax.default_device(self._device):
             return self._codec.encode(images)

@@ -1,4 +1,4 @@
-"""The examples of a data set: image files with keys and labels, grouped by the shard they go to."""
+"""Find the examples of a data set: image files with keys and labels, grouped by shard."""
 
 import dataclasses
 import hashlib
@@ -15,7 +15,7 @@ from aura_jax.images.io import is_image_name
 from aura_jax.images.readers import ImageFile, is_tar, members, visible_files
 
 WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
-LABELS = ("cls", "json", "txt")  # endings of the labels that a tar holds beside an image
+LABELS = ("cls", "json", "txt")  # endings of label files beside an image in a tar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Example:
 
     Attributes:
         key: its name, unique in the data set: the path without its ending.
-        image: where its bytes are.
-        label: the name of its folder, if its data set has folders.
-        notes: by ending, where the labels are that a tar holds beside it.
+        image: the location of its bytes.
+        label: the name of its folder, if the data set has folders.
+        notes: the endings and locations of the label files beside it in a tar.
     """
 
     key: str
@@ -35,10 +35,10 @@ class Example:
     notes: tuple[tuple[str, ImageFile], ...] = ()
 
     def about(self) -> dict[str, Any]:
-        """Read its key, its label, and the labels of a tar, each under its ending.
+        """Return the key and label, and the contents of label files under their endings.
 
-        The label is the first of: the folder's name, cls (a number where it is one), "label" of
-        json, txt.
+        The label is the first of these that exists: the folder's name, cls (converted to a number
+        if possible), "label" in json, txt.
 
         Raises:
             ImageError: if a label cannot be read.
@@ -57,8 +57,8 @@ class ShardInput:
 
     Attributes:
         index: the shard's number.
-        source: the name of the folder or tar that they are from.
-        examples: in the order of the shard.
+        source: the name of the folder or tar that the examples come from.
+        examples: the examples, in the order of the shard.
     """
 
     index: int
@@ -71,11 +71,11 @@ def find_examples(places: Sequence[Path], per_shard: int) -> list[ShardInput]:
 
     Args:
         places: folders (of image files and tars, at any depth), WebDataset tars, image files.
-        per_shard: how many files make a shard; a tar makes one, whatever it holds.
+        per_shard: the number of files of a folder in each shard; each tar makes exactly one.
 
     Raises:
-        CacheError: if a place lies within another one, the files of an example are not together in
-            a tar, or two examples have the same key.
+        CacheError: if a place lies within another one, the files of an example are not next to each
+            other in a tar, or two examples have the same key.
         ImageError: if a place does not exist or holds no images, or a tar cannot be read.
     """
     absolute = [Path(os.path.normpath(place.absolute())) for place in places]
@@ -86,12 +86,13 @@ def find_examples(places: Sequence[Path], per_shard: int) -> list[ShardInput]:
 
 
 def keys_sha256(groups: Iterable[tuple[str, Iterable[str]]]) -> str:
-    """Compute a checksum of the keys of each tar, and of the files between tars, in any order.
+    """Compute a checksum of the keys of each tar, and of each run of other shards between tars.
 
-    How a folder's files are divided into shards does not change it.
+    The order of keys within a tar or run, and the division of a folder into shards, do not change
+    it.
 
     Args:
-        groups: (source, keys) of each shard.
+        groups: the source and keys of each shard.
     """
     numbered = enumerate(groups)
     joined = groupby(numbered, lambda group: group[0] if is_tar(Path(group[1][0])) else -1)
@@ -100,7 +101,7 @@ def keys_sha256(groups: Iterable[tuple[str, Iterable[str]]]) -> str:
 
 
 def sizes_sha256(shards: Iterable[ShardInput]) -> str:
-    """Compute a checksum of the image files' sizes, which most changes of an image change."""
+    """Compute a checksum of the sizes of image files in bytes, which reveals most changes."""
     sizes = [_size(example.image) for shard in shards for example in shard.examples]
     return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()
 
@@ -112,7 +113,7 @@ def _size(image: ImageFile) -> int:
 def _groups(place: Path, per_shard: int) -> Iterator[tuple[str, tuple[Example, ...]]]:
     if not place.exists():
         raise ImageError(f"{place}: no such file or folder")
-    if not place.is_dir() and not is_tar(place):  # named by the user, so of any ending
+    if not place.is_dir() and not is_tar(place):  # named by the user, so any ending is accepted
         yield place.name, (Example(place.stem, ImageFile(place)),)
         return
     files = visible_files(place) if place.is_dir() else [place]
@@ -134,7 +135,7 @@ def _in_folder(path: Path, folder: Path, *, labeled: bool) -> Example:
 
 
 def _in_tar(path: Path) -> Iterator[Example]:
-    """Group members whose paths agree up to the first dot of their names, as WebDataset does."""
+    """Group members whose paths agree up to the first dot in the file name, as WebDataset does."""
     seen: set[str] = set()
     found = False
     for key, parts in groupby(members(path), lambda member: _key_and_ending(member[0])[0]):
@@ -152,7 +153,7 @@ def _in_tar(path: Path) -> Iterator[Example]:
 
 
 def _joined(path: Path, key: str, places: Sequence[ImageFile]) -> Example | None:
-    """Join files of one key to an example; None if there is no image among them."""
+    """Join the files of one key into an example; return None if none of them is an image."""
     endings = [(_key_and_ending(str(place.member))[1], place) for place in places]
     notes = [(ending, place) for ending, place in endings if ending in LABELS]
     images = [p for e, p in endings if e not in LABELS and is_image_name(Path(str(p.member)))]

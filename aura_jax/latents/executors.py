@@ -1,4 +1,4 @@
-"""Where the work on shards runs: on this machine's devices, or on a Ray cluster."""
+"""Executors that encode shards: on this machine's devices, or on a Ray cluster."""
 
 import abc
 import importlib
@@ -20,33 +20,33 @@ from aura_jax.latents.examples import ShardInput
 from aura_jax.latents.ledger import Ledger
 from aura_jax.latents.manifest import Shard
 
-RETRIES = 3  # of a shard, by Ray, if the worker dies
+RETRIES = 3  # of a shard by Ray, if its worker dies
 
 
 class Executor(abc.ABC):
-    """Runs `encode_shard` on many shards.
+    """The interface of executors, which call `encode_shard` for many shards.
 
     Attributes:
-        platform: of the devices that it has: "cpu", "gpu" or "tpu".
+        platform: the platform of its devices: "cpu", "gpu" or "tpu".
     """
 
     platform: str
 
     @abc.abstractmethod
     def run(self, shards: Sequence[ShardInput], work: Work, ledger: Ledger) -> None:
-        """Encode shards, and note each one that is done.
+        """Encode shards, and record each finished one in the ledger.
 
         Raises:
-            AuraError: the first error of a shard.
+            AuraError: if a shard fails; the first such error.
         """
 
 
 class LocalExecutor(Executor):
-    """Every device of this machine, with one thread for each.
+    """An executor on all devices of this machine, with one thread for each.
 
     Args:
         encoder: makes the model for a device.
-        devices: those of JAX by default.
+        devices: the devices to use; by default all local devices of JAX.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class LocalExecutor(Executor):
         self.platform = self._devices[0].platform
 
     def run(self, shards: Sequence[ShardInput], work: Work, ledger: Ledger) -> None:
-        """Let devices take shards in turns; the first error stops all of them."""
+        """Let each free device take the next shard; the first error stops all of them."""
         devices = self._devices[: len(shards)]
         threads = max(1, (os.cpu_count() or 1) // len(devices))
         run = _LocalRun(shards, work, ledger, self._encoder, threads)
@@ -72,11 +72,11 @@ class LocalExecutor(Executor):
 
 
 class _StoppedError(Exception):
-    """Another device met an error, or Ctrl-C came."""
+    """Another device had an error, or Ctrl-C was pressed."""
 
 
 class _LocalRun:
-    """The shards that wait for a device, and what all devices share."""
+    """The queue of shards, and the state that all devices share."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class _LocalRun:
         self.stop = threading.Event()
 
     def on(self, device: Any) -> None:
-        """Encode on a device until no shard waits, or there is a reason to stop."""
+        """Encode on a device until the queue is empty or `stop` is set."""
         try:
             work = self._work
             encode = self._encoder(work.spec, work.weights, work.batch, device)
@@ -126,11 +126,11 @@ class _LocalRun:
 
 
 class RayExecutor(Executor):
-    """A Ray cluster: an actor for each GPU, or for each node if there are no GPUs.
+    """An executor on a Ray cluster: one actor for each GPU, or for each node without GPUs.
 
     It joins the cluster that Ray finds (RAY_ADDRESS, or one on this machine), or starts one here.
-    All nodes see the same paths. JAX is left alone in this process, since it would take the memory
-    of a GPU that an actor needs.
+    All nodes must see the same paths. This process does not initialize JAX, which would allocate
+    memory of a GPU that an actor needs.
 
     Args:
         encoder: makes the model in an actor.
@@ -141,7 +141,9 @@ class RayExecutor(Executor):
 
     def __init__(self, encoder: EncoderFactory = Encoder) -> None:
         with needs("ray"):
-            self._ray: Any = importlib.import_module("ray")  # its own types lack much of this
+            self._ray: Any = importlib.import_module(
+                "ray"
+            )  # Ray's type annotations lack much of this
             self._pools: Any = importlib.import_module("ray.util")
         if not self._ray.is_initialized():
             self._ray.init(log_to_driver=False)
@@ -151,7 +153,7 @@ class RayExecutor(Executor):
         self.platform = "gpu" if self._gpus else "cpu"
 
     def run(self, shards: Sequence[ShardInput], work: Work, ledger: Ledger) -> None:
-        """Give shards to actors; Ray restarts an actor that dies, and gives it the shard again."""
+        """Give shards to actors; Ray restarts an actor that dies and gives it the same shard."""
         ray = self._ray
         options = {"num_gpus": 1} if self._gpus else {"scheduling_strategy": "SPREAD"}
         actor = ray.remote(max_restarts=-1, max_task_retries=RETRIES, **options)(RayWorker)
@@ -180,7 +182,7 @@ class RayExecutor(Executor):
 
 
 class RayWorker:
-    """An actor of Ray: it keeps its encoder from one shard to the next."""
+    """A Ray actor, which keeps its encoder from one shard to the next."""
 
     def __init__(self, work: Work, encoder: EncoderFactory, threads: int):
         self._work, self._threads = work, threads

@@ -1,4 +1,4 @@
-"""Random flips of samples, for Grain and for any loader of numpy samples."""
+"""Random flips of cached samples, for Grain and any loader of numpy samples."""
 
 import dataclasses
 import sys
@@ -13,18 +13,19 @@ from aura_jax.symmetry import flip_latents
 if TYPE_CHECKING:
     from grain.transforms import RandomMap
 else:
-    RandomMap = object  # workers without Grain import this; see `_register`
+    RandomMap = object  # importable without Grain; see `_register`
 
 
 @dataclasses.dataclass(frozen=True)
 class RandomFlip(RandomMap):
-    """Flip the latent of a sample at random, as if its image had been flipped and then cached.
+    """A transform that flips a sample's latent at random, as if its image had been flipped.
 
         dataset.random_map(RandomFlip())
 
-    It needs neither weights nor JAX nor Grain: `RandomFlip()(sample, rng)` does the same in any
-    loader. It is a Grain transform, also for `grain.DataLoader`, if made after Grain was imported.
-    In a jitted train step use `aura_jax.random_flips` and `aura_jax.flip_latents`.
+    It needs neither weights nor JAX nor Grain: in other loaders call `RandomFlip()(sample, rng)`.
+    If Grain was imported before it is made, it is a `grain.transforms.RandomMap`, which
+    `grain.DataLoader` requires. In a jitted train step use `aura_jax.random_flips` and
+    `aura_jax.flip_latents` instead.
 
     Attributes:
         p_horizontal: probability of a horizontal flip.
@@ -44,12 +45,12 @@ class RandomFlip(RandomMap):
         _register()
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Any:
-        """Flip the "latent" [h, w, 16] of a sample or not; other entries stay.
+        """Flip the "latent" [h, w, 16] of a sample at random, and keep its other entries.
 
         Args:
             sample: a dictionary with a numpy array "latent", of any stored dtype, normalized or
                 not.
-            rng: two numbers are drawn from it.
+            rng: the generator to draw two numbers from.
 
         Raises:
             AuraError: if "latent" is not one latent, such as a whole batch.
@@ -65,7 +66,7 @@ class RandomFlip(RandomMap):
         return {**sample, LATENT: flipped}
 
     def random_map(self, element: Sample, rng: np.random.Generator) -> Any:
-        """Do the same, by the name that Grain's DataLoader calls."""
+        """Call the transform; Grain's DataLoader uses this name."""
         return self(element, rng)
 
     def __reduce__(self) -> tuple[type, tuple[float, float]]:
@@ -73,6 +74,6 @@ class RandomFlip(RandomMap):
 
 
 def _register() -> None:
-    """Make RandomFlip a Grain transform if Grain is here: importing it would import JAX."""
+    """Register RandomFlip as a Grain transform, if Grain is imported: importing it needs JAX."""
     if grain := sys.modules.get("grain"):
         grain.transforms.RandomMap.register(RandomFlip)

@@ -1,4 +1,4 @@
-"""The shards of a cache that are done, and the images that were skipped."""
+"""A record of the finished shards of a cache, and of the skipped images."""
 
 import threading
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from aura_jax.latents.workspace import CacheFolder
 
 
 class Ledger:
-    """Note shards as they are done, and stop the work if too many images were skipped.
+    """A record of finished shards, which stops the work if too many images are skipped.
 
     Args:
-        folder: where shards are noted.
+        folder: the folder of the cache, which keeps a note of each finished shard.
         done: the shards of earlier runs, whose skipped images count too.
-        max_skipped: how many images may be skipped.
-        listener: is told of everything.
+        max_skipped: the number of images that may be skipped.
+        listener: receives the progress.
 
     Attributes:
-        skipped: why images of the shards that are done were skipped, by their keys.
+        skipped: the reasons for skipping images of finished shards, by their keys.
 
     Raises:
-        ImageError: if too many were skipped before.
+        ImageError: if earlier runs skipped too many.
     """
 
     def __init__(
@@ -41,18 +41,21 @@ class Ledger:
         check_skipped(self.skipped, max_skipped, ADVICE)
 
     def encoded(self, count: int) -> None:
-        """Tell of latents of a shard that is not done yet."""
+        """Report newly encoded latents of an unfinished shard to the listener."""
         with self._lock:
             self._listener.encoded(count)
 
     def finished(self, shard: Shard) -> None:
-        """Note a shard whose file is whole.
+        """Record a shard whose file is complete.
 
         Raises:
-            ImageError: if too many images are skipped by now.
+            ImageError: if too many images have been skipped.
         """
         self._folder.note(shard)
         with self._lock:
-            self.skipped = {**self.skipped, **shard.skipped}  # other threads hold the old one
+            self.skipped = {
+                **self.skipped,
+                **shard.skipped,
+            }  # not changed in place: other threads read the old one
             self._listener.finished(shard)
             check_skipped(self.skipped, self._max_skipped, ADVICE)

@@ -1,4 +1,4 @@
-"""The manifest of a cache: what was made, from what, and what each shard holds."""
+"""The manifest of a cache: its spec, its origin, and the contents of each shard."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from aura_jax.latents.statistics import Statistics
 with needs("cache"):
     import msgspec
 
-VERSION = 2  # of the file's form
+VERSION = 2  # of the file's schema
 NAME = "manifest.json"
 
 type Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -29,13 +29,13 @@ class Shard:
 
     Attributes:
         file: its name in the cache's folder.
-        source: the name of the folder or tar that its examples are from.
-        examples: how many those are.
-        count: how many latents the file holds: one for each image that could be read.
-        clamped: how many of their numbers were at the limit of ±8, or beyond.
+        source: the name of the folder or tar that its examples come from.
+        examples: the number of examples, skipped ones included.
+        count: the number of latents in the file: one for each image that could be read.
+        clamped: the number of latent values that were clamped to the limit of ±8.
         bytes: the file's size.
         sha256: its checksum.
-        skipped: why each other image was skipped, by its key.
+        skipped: the reason for each skipped image, by its key.
     """
 
     file: str
@@ -50,10 +50,11 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """Where weights and images were, to find them again; it decides nothing about the latents.
+    """The locations of weights and images when the cache was made, to find them again.
 
     Attributes:
-        weights: as `aura_jax.load` takes them, a path being relative to the cache.
+        weights: a checkpoint in any form that `aura_jax.load` accepts; paths are relative to the
+            cache.
         images: folders, tars and image files, relative to the cache.
     """
 
@@ -63,13 +64,13 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True)
 class Environment:
-    """What a cache was begun with that may only change how numbers are rounded.
+    """The software and hardware that a cache was begun with, which affect rounding alone.
 
     Attributes:
         aura_jax: the version of this package.
         jax: the version of JAX.
-        platform: of the devices: "cpu", "gpu" or "tpu".
-        batch: how many images were encoded at once.
+        platform: the platform of the devices: "cpu", "gpu" or "tpu".
+        batch: the number of images that were encoded at once.
     """
 
     aura_jax: str
@@ -83,12 +84,12 @@ class Manifest:
     """A finished cache.
 
     Attributes:
-        spec: what it was made to hold. A cache is only continued with an equal one.
-        origin: where weights and images were.
-        environment: what it was made with; it is recorded, and never compared.
+        spec: the contents that it was made for; only an equal spec may resume it.
+        origin: the locations of weights and images.
+        environment: the software and hardware; it is recorded but never compared.
         classes: the names of the folders that are labels, sorted.
         shards: the files, in the order of their samples.
-        statistics: what `aura-jax cache stats` measured.
+        statistics: the result of `aura-jax cache stats`, if it has been run.
     """
 
     spec: CacheSpec
@@ -103,7 +104,7 @@ class Manifest:
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Why images were skipped, by their keys."""
+        """The reasons for skipping images, by their keys."""
         return {key: why for shard in self.shards for key, why in shard.skipped.items()}
 
 
@@ -117,7 +118,7 @@ def read_json[T](path: Path, kind: type[T]) -> T:
     """Read a dataclass that was written as JSON.
 
     Raises:
-        CacheError: if the file cannot be read, or does not hold one.
+        CacheError: if the file cannot be read, or does not hold such a dataclass.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind, dec_hook=_decoded)
@@ -129,7 +130,7 @@ def read_json[T](path: Path, kind: type[T]) -> T:
 
 
 def as_json(value: Any) -> Any:
-    """Convert a dataclass to what its JSON consists of: dictionaries, lists, text and numbers."""
+    """Convert a dataclass to the types of JSON: dictionaries, lists, strings and numbers."""
     return msgspec.to_builtins(value, enc_hook=str)
 
 
@@ -163,6 +164,6 @@ class _Version:
 
 
 def _decoded(kind: type, value: Any) -> Any:
-    """Decode the one type that JSON and msgspec do not know."""
+    """Decode dtypes, the one type here that msgspec does not know."""
     assert kind is np.dtype
     return as_dtype(value, STORAGE_DTYPES)

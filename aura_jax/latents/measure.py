@@ -1,4 +1,4 @@
-"""Measuring the statistics of a whole cache, once, for its manifest."""
+"""Measure the statistics of a whole cache, and store them in its manifest."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from aura_jax.latents.source import LatentSource
 from aura_jax.latents.statistics import Statistics
 from aura_jax.latents.workspace import CacheFolder
 
-BATCH = 64  # latents that are held at once
+BATCH = 64  # latents in memory at once
 BINS = 4096  # of the histogram that quantiles are read from: each is 1/256 wide
 QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 
@@ -24,11 +24,11 @@ def measure(source: LatentSource, progress: Callable[[int], None]) -> Statistics
 
     Args:
         source: the cache.
-        progress: is told how many latents have been read since the last call.
+        progress: called with the number of latents read since the previous call.
 
     Raises:
-        CacheError: if a latent cannot be read, or a channel never changes, so that it has no
-            deviation to divide by.
+        CacheError: if a latent cannot be read, or a channel is constant, so that its standard
+            deviation is zero.
     """
     with CacheFolder(source.folder).locked():
         moments = Moments(source.manifest.spec.config.z_channels)
@@ -42,7 +42,7 @@ def measure(source: LatentSource, progress: Callable[[int], None]) -> Statistics
 
 
 class Moments:
-    """Running statistics of each channel, in one pass over batches of latents."""
+    """Running statistics of each channel, accumulated in one pass over batches of latents."""
 
     def __init__(self, channels: int):
         self._count = 0  # of numbers of each channel
@@ -50,7 +50,7 @@ class Moments:
         self._histogram = np.zeros((channels, BINS), np.int64)
 
     def add(self, latents: Float[np.ndarray, "b h w c"]) -> None:
-        """Merge a batch by Chan's formula, which never subtracts two means of many numbers."""
+        """Merge a batch by Chan's parallel variance formula, which is numerically stable."""
         numbers = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
         count, mean = len(numbers), numbers.mean(axis=0)
         squares = np.square(numbers - mean).sum(axis=0)
@@ -65,14 +65,14 @@ class Moments:
         )
 
     def result(self, latents: int, clamped: int) -> Statistics:
-        """Return the statistics over all four flips of everything that was added.
+        """Return the statistics over all added latents and their flips.
 
-        A flip that negates a channel turns its mean m into -m: their average is 0, and the average
-        of squares, which is var + m², stays. Moving pixels changes neither.
+        A flip that negates a channel turns its mean m into -m. The average of both is 0, and the
+        mean of squares, var + m², is unchanged. Moving pixels changes neither.
 
         Args:
-            latents: how many latents were added.
-            clamped: how many of their numbers were clamped.
+            latents: the number of latents that were added.
+            clamped: the number of their values that were clamped.
         """
         mean, variance = self._mean.copy(), self._squares / self._count
         variance[-FLIPPED_CHANNELS:] += np.square(mean[-FLIPPED_CHANNELS:])
@@ -92,7 +92,7 @@ class Moments:
 
 
 def _quantile(histogram: np.ndarray, level: float) -> tuple[float, ...]:
-    """Find where the share of the numbers below reaches `level`, interpolated within a bin."""
+    """Compute the `level` quantile of each channel, interpolated within a bin."""
     cumulated = histogram.cumsum(axis=1)
     wanted = level * cumulated[:, -1:]
     bins = (cumulated < wanted).sum(axis=1, keepdims=True)

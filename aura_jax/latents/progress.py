@@ -1,4 +1,4 @@
-"""The callbacks by which a caller follows the work on a cache."""
+"""Callbacks that report the progress of a cache."""
 
 from typing import TYPE_CHECKING
 
@@ -7,13 +7,13 @@ if TYPE_CHECKING:
 
 
 class Listener:
-    """Is told how the work on a cache gets on; this one ignores it. Calls come one at a time."""
+    """Callbacks for the progress of a cache, which do nothing here; they are never concurrent."""
 
     def started(self, examples: int) -> None:
-        """Take note that shards of so many examples are not done yet."""
+        """Handle the start of work on shards with this many examples in total."""
 
     def encoded(self, count: int) -> None:
-        """Take note that so many more images were encoded."""
+        """Handle this many newly encoded images."""
 
     def finished(self, shard: "Shard") -> None:
-        """Take note of a shard that is done."""
+        """Handle a finished shard."""

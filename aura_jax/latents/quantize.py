@@ -1,4 +1,4 @@
-"""Latents in the dtype that a cache stores them in, and back."""
+"""Convert latents to the dtype that a cache stores, and back."""
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -6,11 +6,11 @@ from jaxtyping import Float, Float32
 from aura_jax.config import LATENT_LIMIT
 from aura_jax.latents.spec import INT8
 
-STEP = LATENT_LIMIT / 127  # of int8, whose -128 is never used: negation is exact
+STEP = LATENT_LIMIT / 127  # of int8; -128 is never used, so negation is exact
 
 
 def quantize(latents: Float[np.ndarray, "*shape"], dtype: np.dtype) -> np.ndarray:
-    """Round latents within ±8 to the nearest value of a dtype; int8 holds multiples of 8/127.
+    """Round latents within ±8 to the nearest value of a dtype; for int8, to multiples of 8/127.
 
     Rounding treats both signs the same, so it commutes with `flip_latents`, bit for bit.
 

@@ -1,4 +1,4 @@
-"""A sample as bytes: a safetensors document of one tensor, with the rest as JSON in its header."""
+"""Convert samples to bytes: a safetensors document of one tensor, with JSON in its header."""
 
 import json
 from typing import Any
@@ -12,8 +12,8 @@ from aura_jax.errors import CacheError
 from aura_jax.latents.quantize import dequantize
 from aura_jax.latents.spec import INT8
 
-LATENT, ABOUT = "latent", "sample"  # the tensor's name, and that of the header's entry
-DTYPES = {"BF16": BFLOAT16, "F32": FLOAT32, "I8": INT8}  # by the names that safetensors has
+LATENT, ABOUT = "latent", "sample"  # the names of the tensor and of the header's entry
+DTYPES = {"BF16": BFLOAT16, "F32": FLOAT32, "I8": INT8}  # by their names in safetensors
 
 type Sample = dict[str, Any]
 
@@ -24,7 +24,7 @@ def to_bytes(values: np.ndarray, about: dict[str, Any]) -> bytes:
 
 
 def parse(data: bytes) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return the quantized latent, and the key and labels, that `to_bytes` was given.
+    """Return the quantized latent, and the key and labels, from the output of `to_bytes`.
 
     Raises:
         CacheError: if the bytes do not come from `to_bytes`.
@@ -51,8 +51,8 @@ def from_bytes(data: bytes) -> Sample:
         data: the record's bytes.
 
     Returns:
-        "latent": [h, w, 16] float32 within ±8; "key": its name; "label" and whatever else came with
-        the image.
+        "latent": [h, w, 16] float32 within ±8; "key": the name of its image; "label" and the other
+        labels of the image, if it has any.
 
     Raises:
         CacheError: if the bytes are not a record of a cache.

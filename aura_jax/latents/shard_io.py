@@ -1,4 +1,4 @@
-"""Files of many records: ArrayRecord, or a tar in WebDataset's form."""
+"""Read and write shards: files of many records, as ArrayRecord or WebDataset tars."""
 
 import hashlib
 import io
@@ -17,12 +17,12 @@ from aura_jax.images.readers import ImageFile, members
 from aura_jax.latents.choices import Format
 from aura_jax.latents.serialize import to_bytes
 
-WRITER_OPTIONS = "group_size:1,uncompressed"  # read one by one; latents hardly compress
+WRITER_OPTIONS = "group_size:1,uncompressed"  # for reading single records; latents hardly compress
 
 
 @runtime_checkable
 class Records(Protocol):
-    """The records of a file, by number."""
+    """The records of a file, indexed by number."""
 
     def __len__(self) -> int: ...
 
@@ -36,7 +36,7 @@ type Write = Callable[[np.ndarray, dict[str, Any]], None]
 def writing(path: Path, format: Format) -> Iterator[Write]:  # noqa: A002  the option's own name
     """Yield a function that appends a quantized latent and its key and labels to a new file.
 
-    Equal samples give equal files, byte for byte.
+    Equal samples give files that are equal byte for byte.
 
     Raises:
         OSError: if the file cannot be written.
@@ -47,16 +47,16 @@ def writing(path: Path, format: Format) -> Iterator[Write]:  # noqa: A002  the o
 
 
 def records(path: Path, format: Format) -> Records:  # noqa: A002  the option's own name
-    """Open a file's records, each of which is read when it is asked for.
+    """Open a file's records, each of which is read when it is indexed.
 
     Raises:
         AuraError: if the file cannot be opened, or ArrayRecord is not installed.
     """
-    with needs("cache"):  # here, as Windows has no ArrayRecord and tars do without it
+    with needs("cache"):  # here: tars work without ArrayRecord, which Windows lacks
         opened: Any = _TarRecords if format == "webdataset" else _array_record_source()
     try:
         return opened(str(path))
-    except Exception as error:  # ArrayRecord's own are of many types
+    except Exception as error:  # ArrayRecord raises errors of many types
         raise CacheError(f"{path}: cannot be opened, it may be truncated ({error})") from None
 
 
@@ -67,7 +67,7 @@ def checksum(path: Path) -> str:
 
 
 class _TarRecords:
-    """The latents among a tar's members."""
+    """The latents in a tar, as records."""
 
     def __init__(self, path: str):
         self._members: list[ImageFile] = [m for name, m in members(Path(path)) if _is_latent(name)]
@@ -105,7 +105,7 @@ def _array_record(path: Path) -> Iterator[Write]:
 
 @contextmanager
 def _as_os_error() -> Iterator[None]:
-    """Turn ArrayRecord's errors, such as of a full disk, which are of many types, into one."""
+    """Turn ArrayRecord's errors, which have many types, into OSError, such as for a full disk."""
     try:
         yield
     except Exception as error:
@@ -131,7 +131,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def _escaped(key: str) -> str:
-    """Escape the dots of a key's name, the first of which would end WebDataset's own key."""
+    """Escape dots in a key's file name, since WebDataset would end its key at the first one."""
     folder, slash, name = key.rpartition("/")
     return folder + slash + name.replace("%", "%25").replace(".", "%2E")
 

@@ -1,4 +1,4 @@
-"""Reading a cache: its samples by number."""
+"""Read the samples of a cache by number."""
 
 import bisect
 from collections.abc import Callable, Iterator
@@ -15,25 +15,25 @@ from aura_jax.latents.serialize import Sample, from_bytes, parse
 from aura_jax.latents.shard_io import Records, records
 from aura_jax.latents.statistics import Statistics
 
-OPEN_FILES = 512  # at a time; a process may often have 1024
+OPEN_FILES = 512  # at a time; the usual limit for a process is 1024
 
 
 class LatentSource:
-    """The samples of a finished cache, by number: a data set for Grain, PyTorch and others.
+    """A data set of the samples of a finished cache, for Grain, PyTorch and other loaders.
 
         source = LatentSource("latents/")
         grain.MapDataset.source(source).seed(0).shuffle().random_map(RandomFlip()).batch(256)
 
-    Each sample is {"latent": [h, w, 16] float32 within ±8, "key": its image's name, "label": if it
-    has one}, and what a tar held beside the image: "cls", "json", "txt".
+    Each sample is a dictionary of "latent", [h, w, 16] float32 within ±8; "key", the name of its
+    image; "label", if it has one; and "cls", "json" and "txt", if its tar has these files.
 
-    Files are opened when they are first read from, also after pickling for another process.
+    Files are opened on their first use, in every process that a source is pickled to.
 
     Args:
         folder: the `--out` of `aura-jax cache make`.
 
     Raises:
-        CacheError: if there is no finished cache, or one of another version.
+        CacheError: if the folder has no finished cache, or its version is not supported.
     """
 
     def __init__(self, folder: str | Path):
@@ -50,7 +50,7 @@ class LatentSource:
 
         Raises:
             IndexError: if there is no such number.
-            CacheError: if it cannot be read, such as from a truncated file.
+            CacheError: if it cannot be read, for example because the file is truncated.
         """
         return self._read(index, from_bytes)
 
@@ -58,7 +58,7 @@ class LatentSource:
         return map(self.__getitem__, range(len(self)))
 
     def stored(self, index: SupportsIndex) -> tuple[np.ndarray, dict[str, Any]]:
-        """Read the latent in the dtype that it is stored in, and the sample's other entries.
+        """Read the latent of a sample in its storage dtype, and the sample's other entries.
 
         Raises:
             IndexError, CacheError: as indexing.
@@ -67,7 +67,7 @@ class LatentSource:
 
     @property
     def statistics(self) -> Statistics:
-        """Statistics that commute with the flips.
+        """The statistics of the latents, which commute with the flips.
 
         Raises:
             CacheError: if `aura-jax cache stats` has not been run.
@@ -78,7 +78,7 @@ class LatentSource:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The labels that are names of folders, sorted: `classes.index(label)` is a number."""
+        """The folder names that serve as labels, sorted; `classes.index(label)` numbers them."""
         return self.manifest.classes
 
     def __repr__(self) -> str:
@@ -104,7 +104,7 @@ class LatentSource:
         path = self.folder / self.manifest.shards[number].file
         try:
             return decode(self._open(path)[record])
-        except Exception as error:  # ArrayRecord's own are of many types
+        except Exception as error:  # ArrayRecord raises errors of many types
             raise CacheError(
                 f"{path}, record {record}: cannot be read "
                 f"({str(error).removeprefix(f'{path}: ')}); "

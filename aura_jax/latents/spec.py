@@ -1,4 +1,4 @@
-"""What a cache holds: one typed value, from the command to the manifest and back."""
+"""The spec of a cache: one typed value in the command, in the library and in the manifest."""
 
 import dataclasses
 from typing import Literal
@@ -18,33 +18,33 @@ STORAGE_DTYPES, COMPUTE_DTYPES = (
 )
 ENDINGS: dict[Format, str] = {"arrayrecord": ".arrayrecord", "webdataset": ".tar"}
 RESIZE: Resize = "largest centered square, Lanczos"
-# Raise it when the same image, weights and options come to give other latents or other files, such
-# as by another treatment of transparency: caches begun before are then not continued.
+# Increase it when a change of the code makes the same images, weights and options give different
+# latents or files (for example, a new treatment of transparency), so that old caches do not resume.
 ENCODING = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class CacheSpec:
-    """Everything that decides what a cache holds: caches of equal specs hold equal latents.
+    """Everything that determines the contents of a cache: equal specs give equal latents.
 
     Attributes:
         weights: the checkpoint's sha256.
         config: the sizes of its model.
-        height: of images as the model sees them, in pixels.
-        width: likewise.
+        height: the height in pixels of the images that the model encodes.
+        width: their width in pixels.
         resize: how images are brought to that size; None if all must have it already.
-        storage_dtype: what latents are stored in.
-        compute_dtype: what the model computes in.
-        format: of the shards.
-        per_shard: how many image files of a folder make one shard; a tar makes one.
-        images: how many examples there are.
+        storage_dtype: the dtype that latents are stored in.
+        compute_dtype: the dtype that the model computes in.
+        format: the file format of the shards.
+        per_shard: the number of image files of a folder in each shard; each tar makes one.
+        images: the number of examples.
         keys: a checksum of their keys.
         sizes: a checksum of the sizes of their files.
         clamp: the limit of latents on both sides of zero.
-        encoding: the version of the way from image files to shards.
+        encoding: the version of the code that turns image files into shards.
 
     Raises:
-        AuraError: if a dtype is none that latents can have, or a count is under 1.
+        AuraError: if a dtype is not supported, or a count is less than 1.
     """
 
     weights: str
@@ -72,7 +72,7 @@ class CacheSpec:
 
     @property
     def precision(self) -> Literal["highest", "fast"]:
-        """The codec's: storing in fewer bits than float32 hides faster convolutions' rounding."""
+        """The codec's precision: "fast" unless float32 storage would show its larger errors."""
         return "highest" if self.storage_dtype == FLOAT32 else "fast"
 
     @property

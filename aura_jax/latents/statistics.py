@@ -1,4 +1,4 @@
-"""Statistics of latents that commute with the flips, and normalizing with them."""
+"""Statistics of latents that commute with the flips, and normalization with them."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -16,14 +16,14 @@ class Statistics:
     """Statistics of each channel, averaged over the four flips of every latent.
 
     Attributes:
-        count: how many latents were measured.
-        mean: of each channel; exactly 0 for the last four, each of which a flip negates.
+        count: the number of latents that were measured.
+        mean: the mean of each channel; exactly 0 for the last four, which flips negate.
         std: standard deviation of each channel.
-        quantiles: by their levels, such as "0.25", for each channel, to 1/256.
-        clamped: the share of all numbers that were at the limit of ±8, from 0 to 1.
+        quantiles: the quantiles of each channel by level, such as "0.25", accurate to 1/256.
+        clamped: the fraction of all values that were clamped to the limit of ±8.
 
     Raises:
-        CacheError: if they do not commute with the flips, or cannot be divided by.
+        CacheError: if they do not commute with the flips, or a standard deviation is not positive.
     """
 
     count: int
@@ -53,14 +53,14 @@ def normalize(latents: AnyArray, statistics: Statistics) -> Any:
 
     Args:
         latents: [..., 16] floats, a jax or numpy array; numpy gives numpy.
-        statistics: such as `LatentSource.statistics`.
+        statistics: the statistics, such as `LatentSource.statistics`.
 
     Returns:
         An array of the same kind, shape and dtype.
 
     Raises:
-        ArrayError: if the latents are not float arrays of as many channels as the statistics.
-        AuraError: if the statistics are of another type.
+        ArrayError: if the latents are not floats, or have another number of channels.
+        AuraError: if the statistics are not of type `Statistics`.
     """
     mean, std = _like(latents, statistics)
     return (latents - mean) / std
@@ -71,7 +71,7 @@ def denormalize(latents: AnyArray, statistics: Statistics) -> Any:
 
     Args:
         latents: [..., 16] floats, a jax or numpy array; numpy gives numpy.
-        statistics: those that `normalize` was given.
+        statistics: the statistics that were given to `normalize`.
 
     Raises:
         AuraError: as `normalize`.
@@ -81,7 +81,7 @@ def denormalize(latents: AnyArray, statistics: Statistics) -> Any:
 
 
 def _like(latents: AnyArray, statistics: Statistics) -> Iterable[np.ndarray]:
-    """Return mean and deviation in the dtype and rank of an array, so that neither changes it."""
+    """Return mean and deviation in the dtype and rank of an array, so that results keep both."""
     check_is_array("latents", latents)
     if not isinstance(statistics, Statistics):
         raise AuraError(

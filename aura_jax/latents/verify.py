@@ -1,4 +1,4 @@
-"""Verifying a cache: its files against its manifest, and its latents against its images."""
+"""Verify a cache: its files against its manifest, and its latents against its images."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +21,9 @@ from aura_jax.latents.shard_io import checksum, records
 from aura_jax.latents.source import LatentSource
 from aura_jax.latents.spec import CacheSpec
 
-# The relative L2 of a cached latent and one encoded again, maybe on another device: in bfloat16
-# each is 1-2e-2 from exact, and a rounding may go either way. Another image is 1 or more away.
+# The largest relative L2 distance between a cached latent and the same image encoded again, perhaps
+# on another device. In bfloat16 each is 1-2e-2 from exact; latents of other images differ by 1 or
+# more.
 REENCODED = 5e-2
 
 ELSEWHERE = "say where they are with --images, or verify without them by --sample 0"
@@ -30,17 +31,17 @@ ADVICE = "\ndelete damaged files and run the same aura-jax cache make again to r
 
 
 def check_shards(source: LatentSource, progress: Callable[[int], None]) -> None:
-    """Check every file against the manifest: size, checksum, count, and each record's content.
+    """Check every file against the manifest: its size, checksum, count and records.
 
-    All keys together, of latents and of skipped images, must be those that the cache was begun
-    with: so nothing is missing, and nothing is there twice.
+    The keys of latents and skipped images must together be the keys of all images, so that no image
+    is missing or cached twice.
 
     Args:
         source: the cache.
-        progress: is told how many records have been read since the last call.
+        progress: called with the number of records read since the previous call.
 
     Raises:
-        CacheError: with everything that is wrong.
+        CacheError: if anything is wrong; the message lists every problem.
     """
     spec, keys, problems = source.manifest.spec, [], []
     for shard in source.manifest.shards:
@@ -64,20 +65,21 @@ def check_sample(
     images: Sequence[Path] | None,
     encoder: EncoderFactory = Encoder,
 ) -> float:
-    """Encode images drawn at random again, and compare with what is stored.
+    """Encode randomly drawn images again, and compare with the stored latents.
 
     Args:
         source: the cache.
-        count: how many images.
-        weights: where the weights are, if not where they were.
-        images: where the folders, tars and image files are, if not where they were.
+        count: the number of images to draw.
+        weights: the checkpoint; None for the location recorded in the manifest.
+        images: the folders, tars and image files; None for the recorded locations.
         encoder: makes the model.
 
     Returns:
         The largest relative L2 distance of a stored latent from the new one.
 
     Raises:
-        CacheError: if it is over the tolerance, or the weights or images have changed or moved.
+        CacheError: if the distance is over the tolerance, or weights or images have changed or
+            moved.
     """
     spec, batch = source.manifest.spec, source.manifest.environment.batch
     name, examples = _weights(source, weights), _examples(source, images)
@@ -114,7 +116,7 @@ def _distance(sample: Sample, again: np.ndarray) -> float:
 
 
 def _problems(path: Path, shard: Shard, spec: CacheSpec, keys: list[str]) -> Iterator[str]:
-    """Yield everything that is wrong with a file, and add its keys to `keys`."""
+    """Yield every problem of a file, and add its keys to `keys`."""
     if not path.exists():
         yield f"{path}: missing"
         return
@@ -135,7 +137,7 @@ def _problems(path: Path, shard: Shard, spec: CacheSpec, keys: list[str]) -> Ite
     for i in range(len(found)):
         try:
             keys.append(_checked_key(found[i], spec))
-        except Exception as error:  # ArrayRecord's own are of many types
+        except Exception as error:  # ArrayRecord raises errors of many types
             yield f"{path}, record {i}: {error}"
 
 
@@ -152,7 +154,7 @@ def _checked_key(record: bytes, spec: CacheSpec) -> str:
 
 
 def _weights(source: LatentSource, weights: str | None) -> str:
-    """Return the name or path of the weights, if they are those that made the cache."""
+    """Return the name or path of the weights, after comparing them with the cache's checksum."""
     name = weights or source.manifest.origin.weights
     beside = os.path.normpath(source.folder.resolve() / name)
     name = beside if weights is None and is_local(beside) else name
@@ -166,7 +168,7 @@ def _weights(source: LatentSource, weights: str | None) -> str:
 
 
 def _examples(source: LatentSource, images: Sequence[Path] | None) -> dict[str, Example]:
-    """Return the examples by their keys, if they are those that were cached."""
+    """Return the examples by key, after comparing the keys with the cache's checksum."""
     manifest, folder = source.manifest, source.folder.resolve()
     places = images or [folder / name for name in manifest.origin.images]
     try:

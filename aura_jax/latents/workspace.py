@@ -1,4 +1,4 @@
-"""The folder of a cache while it is made: who writes, to which spec, and which shards are done."""
+"""The folder of an unfinished cache: its locks, its spec and its finished shards."""
 
 import dataclasses
 import shutil
@@ -26,24 +26,24 @@ class BusyError(CacheError):
 
 @dataclasses.dataclass(frozen=True)
 class CacheFolder:
-    """A cache that is being made in `path`: each finished shard has a note until all are finished.
+    """The folder of a cache that is being made, with a note for each finished shard.
 
-    A note is written once its shard is whole under its own name, and the manifest once all notes
-    are there, so a process can be killed anywhere.
+    A note is written after its shard's file, and the manifest after all notes, so a process can be
+    killed at any moment.
     """
 
     path: Path
 
     @property
     def notes(self) -> Path:
-        """The folder of the manifest's draft and of the notes, until the manifest has them."""
+        """The folder of the draft manifest and the notes, which is removed at the end."""
         return self.path / ".progress"
 
     def check(self) -> None:
-        """Refuse a folder that cannot be made or written, or holds files of something else.
+        """Raise an error if the folder cannot be made or written, or holds files of another kind.
 
         Raises:
-            AuraError: in these cases.
+            AuraError: if it cannot be used.
         """
         check_folder(self.path)
         if self.path.exists() and not (self.notes / NAME).exists():
@@ -51,10 +51,10 @@ class CacheFolder:
 
     @contextmanager
     def locked(self, job: str | None = None) -> Iterator[None]:
-        """Keep other writers away: those of the same job, or all. A killed process holds no lock.
+        """Lock the folder against other writers: of the same job, or all if `job` is None.
 
         Args:
-            job: one of several, such as "0-8"; None to be alone.
+            job: the job, such as "0-8"; None excludes every other writer.
 
         Raises:
             BusyError: if another process is writing.
@@ -72,13 +72,13 @@ class CacheFolder:
         """Start a cache, or resume the one that is there.
 
         Args:
-            draft: the manifest, as yet without shards.
+            draft: the manifest, without its shards.
 
         Returns:
-            The shards that are done, by their files; one whose file is not whole is not done.
+            The finished shards by file name, without those whose file is missing or truncated.
 
         Raises:
-            AuraError: if the folder holds a cache of another spec, or something else.
+            AuraError: if the folder holds a cache of another spec, or other files.
         """
         if (self.path / NAME).exists():
             finished = read_manifest(self.path)
@@ -95,18 +95,18 @@ class CacheFolder:
         return {shard.file: shard for shard in self._read_notes() if self._is_whole(shard)}
 
     def note(self, shard: Shard) -> None:
-        """Note a shard whose file is whole."""
+        """Write the note of a shard whose file is complete."""
         write_json(self.notes / f"{shard.file}.json", shard)
 
     def finish(self, draft: Manifest, files: Sequence[str]) -> Manifest | None:
-        """Write the manifest, and remove everything that a finished cache does not need.
+        """Write the manifest if all shards are finished, and remove notes and temporary files.
 
         Args:
-            draft: the manifest, as yet without shards.
-            files: the names of all shards, in their order.
+            draft: the manifest, without its shards.
+            files: the file names of all shards, in order.
 
         Returns:
-            The manifest; None if not all shards are done yet.
+            The manifest; None if shards are missing.
 
         Raises:
             CacheError: if every image was skipped.
@@ -124,7 +124,7 @@ class CacheFolder:
         return read_manifest(self.path)
 
     def sweep(self, files: Iterable[str]) -> None:
-        """Remove the temporary files that killed processes left beside these."""
+        """Remove the temporary files of these files that killed processes left behind."""
         for file in files:
             for leftover in self.path.glob(f".{file}.*"):
                 leftover.unlink(missing_ok=True)
@@ -137,7 +137,7 @@ class CacheFolder:
             )
 
     def _check_division(self, job: str) -> None:
-        """Refuse jobs of another division: each sweeps away the files that another one writes."""
+        """Raise an error if jobs of another N run: they would sweep away each other's files."""
         ending = job[job.index("-") :]
         for other in self.path.glob(".lock.*"):
             if not other.name.endswith(ending):
@@ -145,7 +145,7 @@ class CacheFolder:
                     pass
 
     def _reopen(self, finished: Manifest) -> None:
-        """Turn a finished cache that has lost files back into one that is being made."""
+        """Turn a finished cache with missing files back into an unfinished one."""
         self.notes.mkdir(exist_ok=True)
         for shard in finished.shards:
             self.note(shard)

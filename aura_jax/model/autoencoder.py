@@ -27,7 +27,7 @@ Stage = tuple[str, Callable[[Array], Array]]
 
 
 class Level(nnx.Module):
-    """The residual blocks of one resolution, then the downsampler or upsampler, if there is one."""
+    """The residual blocks of one resolution, followed by its downsampler or upsampler, if any."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Level(nnx.Module):
 
 
 class Middle(nnx.Module):
-    """The blocks at the latent's resolution; attention relates all pixels of the image here."""
+    """The blocks at the latent's resolution, with attention between all pixels."""
 
     def __init__(self, channels: int, **options: Unpack[LayerOptions]):
         self.block_1 = ResnetBlock(channels, channels, **options)
@@ -68,13 +68,13 @@ class Middle(nnx.Module):
 
 
 class Chain(nnx.Module):
-    """A network that is the composition of named stages, so that each can be inspected."""
+    """A network composed of named stages, each of which can be inspected."""
 
     norm_out: GroupNorm
     conv_out: nnx.Conv
 
     def stages(self) -> Iterator[Stage]:
-        """Yield every stage in the order it runs, with the reference's name for it."""
+        """Yield every stage in the order of execution, with its name in the reference."""
         raise NotImplementedError
 
     def head(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w cout"]:
@@ -88,8 +88,8 @@ class Chain(nnx.Module):
 
         Args:
             x: the first stage's input.
-            remat: whether the backward pass recomputes the inside of ResnetBlocks instead of
-                keeping it: less memory, more time, the same numbers.
+            remat: whether the backward pass recomputes the activations inside ResnetBlocks instead
+                of keeping them: less memory, more time, the same numbers.
         """
         for _, stage in self.stages():
             recompute = remat and isinstance(stage, ResnetBlock)
@@ -98,7 +98,10 @@ class Chain(nnx.Module):
 
 
 class Encoder(Chain):
-    """Image [B, H, W, in_channels] in [-1, 1] to raw latent [B, H/8, W/8, z_channels]."""
+    """The map from images [B, H, W, in_channels] in [-1, 1] to latents [B, H/8, W/8, z_channels].
+
+    The latents are not clamped.
+    """
 
     def __init__(self, config: AuraConfig, **options: Unpack[LayerOptions]):
         widths, blocks = config.widths, config.num_res_blocks
@@ -123,7 +126,9 @@ class Encoder(Chain):
 
 
 class Decoder(Chain):
-    """Latent [B, h, w, z_channels] to image [B, 8h, 8w, out_channels], about [-1, 1].
+    """The map from latents [B, h, w, z_channels] to images [B, 8h, 8w, out_channels].
+
+    The images are about in [-1, 1], and not clamped.
 
     `up` is indexed by level, as in the reference, so it runs from its last element to its first.
     """

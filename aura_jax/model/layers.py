@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Float32
 from aura_jax.config import HEAD_DIM, NORM_GROUPS
 
 NORM_EPSILON = 1e-6
-LOGITS_BYTES = 2**29  # attention logits above this are computed in chunks of queries
+LOGITS_BYTES = 2**29  # larger attention logits are computed in chunks of queries
 
 
 type Attention = Callable[[Array, Array, Array], Array]
@@ -39,7 +39,7 @@ def conv1x1(cin: int, cout: int, *, use_bias: bool, **options: Unpack[LayerOptio
 class GroupNorm(nnx.Module):
     """Normalization over pixels and the channels of each of 32 groups, then scale and bias.
 
-    Takes any floating-point dtype and returns float32, so that the activation is exact and the
+    It takes any floating-point dtype and returns float32, so that the activation is exact and the
     next convolution's cast is the only rounding. The variance is mean((x - mean)²), since
     E[x²] - E[x]² loses digits that parity needs.
     """
@@ -60,7 +60,7 @@ class GroupNorm(nnx.Module):
 
 
 def group_mean(x: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
-    """Average over pixels and over the channels of a group, repeated for each channel.
+    """Average over the pixels and channels of each group, and repeat the mean for its channels.
 
     Pixels are summed per channel first: the large array is never reshaped.
     """
@@ -92,7 +92,7 @@ class AttnBlock(nnx.Module):
         self.norm = GroupNorm(channels, **options)
         self.qkv = conv1x1(channels, 3 * channels, use_bias=False, **options)
         self.proj_out = conv1x1(channels, channels, use_bias=False, **options)
-        self.attention: Attention = attention  # the runtime may replace it by a faster kernel
+        self.attention: Attention = attention  # the runtime may replace it with a faster kernel
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         b, h, w, c = x.shape
@@ -116,7 +116,7 @@ def attention(
         q: queries.
         k: keys.
         v: values.
-        attend: the plain form, which computes a chunk.
+        attend: plain attention, which computes each chunk.
     """
     b, tokens, heads, _ = q.shape
     chunk = LOGITS_BYTES // (4 * b * heads * tokens)  # the logits are float32
@@ -131,10 +131,10 @@ def attention(
 
 
 class Downsample(nnx.Module):
-    """Halves the image with a 3×3 convolution of stride 2; n pixels become floor(n / 2)."""
+    """A 3×3 convolution of stride 2, which turns n pixels into floor(n / 2)."""
 
     def __init__(self, channels: int, **options: Unpack[LayerOptions]):
-        # Zeros to the right and below only: symmetric padding has the same shape and wrong pixels.
+        # Zeros to the right and below only: symmetric padding has the same shape but wrong pixels.
         padding = ((0, 1), (0, 1))
         self.conv = nnx.Conv(channels, channels, (3, 3), strides=2, padding=padding, **options)
 
@@ -143,7 +143,7 @@ class Downsample(nnx.Module):
 
 
 class Upsample(nnx.Module):
-    """Doubles the image: nearest neighbor, then a 3×3 convolution."""
+    """Nearest-neighbor upsampling to twice the size, followed by a 3×3 convolution."""
 
     def __init__(self, channels: int, **options: Unpack[LayerOptions]):
         self.conv = conv3x3(channels, channels, **options)

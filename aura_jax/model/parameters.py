@@ -14,7 +14,7 @@ from aura_jax.model.autoencoder import AuraEquiVAE
 
 
 def dotted(path: tuple[Any, ...]) -> str:
-    """Join a parameter's path to its name, such as encoder.down.0.block.0.conv1.kernel."""
+    """Join the parts of a path into a name, such as encoder.down.0.block.0.conv1.kernel."""
     return ".".join(map(str, path))
 
 
@@ -29,13 +29,13 @@ def shapes_of(module: nnx.Module) -> dict[str, Shape]:
 
 
 def abstract[M: nnx.Module](build: Callable[[], M]) -> M:
-    """Build a module whose parameters have shapes and dtypes but no values; nothing is computed."""
+    """Build a module whose parameters have shapes and dtypes but no values, without computing."""
     return nnx.eval_shape(build)
 
 
 @functools.lru_cache(maxsize=8)
 def blueprint(config: AuraConfig, dtype: np.dtype, param_dtype: np.dtype) -> AuraEquiVAE:
-    """Return the abstract autoencoder of a config, which callers must not change: it is cached."""
+    """Return the abstract autoencoder of a config; it is cached, so callers must not change it."""
     return abstract(
         lambda: AuraEquiVAE(config, dtype=dtype, param_dtype=param_dtype, rngs=nnx.Rngs(0))
     )

@@ -1,4 +1,4 @@
-"""Run a model: plain jit-compiled functions, and a codec that replaces layers by faster ones.
+"""Run a model with plain jit-compiled functions, or with a codec that has faster layers.
 
 - `functional`: `encode` and `decode`
 - `codec`: `Codec`, which holds one model ready to run

@@ -1,4 +1,4 @@
-"""A model ready to run: weights arranged for speed, and one executable for each shape."""
+"""A model prepared for speed: rearranged weights, and one executable for each shape."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -25,10 +25,10 @@ type Images = Float[Array, "b h w c"] | UInt8[Array, "b h w c"]
 class Codec:
     """Encode and decode with one model, faster than `aura_jax.encode` and `aura_jax.decode`.
 
-    A codec makes its own weights from the model's once: in the compute dtype, with upsampling
+    A codec derives its own weights from the model's once: in the compute dtype, with upsampling
     folded into the convolutions, and with "fast" the kernels of Winograd's convolutions, which are
-    four times as large. Later changes of the model do not change it. It compiles once for each
-    shape; `warmup` does so ahead of time.
+    four times as large. Later changes to the model do not affect the codec. It compiles once for
+    each shape; `warmup` does so ahead of time.
 
         codec = aura_jax.Codec(aura_jax.load("small"))
         z = codec.encode(images)
@@ -38,7 +38,7 @@ class Codec:
         vae: the model, as `aura_jax.load` returns it.
         dtype: the dtype to compute in, and of the results; by default the model's.
         precision: "highest" is as accurate as `aura_jax.encode` and `aura_jax.decode`, which use
-            JAX's precision of that name too. "fast" lets float32 round more: Winograd's
+            JAX's precision of the same name. "fast" lets float32 round more: Winograd's
             convolutions on a CPU, up to 2e-5 of the result, and JAX's precision "high" elsewhere,
             which is TF32 on a GPU. It changes nothing in bfloat16.
 
@@ -73,12 +73,12 @@ class Codec:
         Sides that are not multiples of 8 lose their last pixels: see `aura_jax.encode`.
 
         Args:
-            images: [B, H, W, 3], floats in [-1, 1], or uint8. Their range is not checked, unlike
-                in `aura_jax.encode`, since that would wait for their values.
+            images: [B, H, W, 3], floats in [-1, 1], or uint8. Unlike in `aura_jax.encode`, their
+                range is not checked, since the check would wait for their values.
 
         Raises:
-            ArrayError: if the layout, shape or dtype is wrong, or the device has too little
-                memory; or if the shape is not compiled and `warmup` has forbidden others.
+            ArrayError: if the layout, shape or dtype is wrong, the device has too little memory, or
+                `warmup(guard=True)` was called and the shape is not compiled.
         """
         config = self.config
         dtypes = (*FLOATS, np.dtype(np.uint8))
@@ -127,7 +127,7 @@ class Codec:
                 raise ArrayError(f"shape {tuple(shape)}: expected (batch, height, width)")
             images = np.zeros((*shape[:3], *(shape[3:] or (self.config.in_channels,))), np.uint8)
             declared = (shape[0], shape[1], shape[2])
-            self._declared.add(declared)  # first, or it would be padded to a larger one
+            self._declared.add(declared)  # before the call: it would pad to a larger one
             try:
                 latents = self.encode(images)
                 jax.block_until_ready(self.decode(latents, as_uint8=True) if decode else latents)
@@ -137,11 +137,11 @@ class Codec:
         self._guarded = guard
 
     def _padded(self, x: Array | np.ndarray, scale: int) -> Array | np.ndarray:
-        """Fill a batch with zeros up to the smallest one that was warmed up and holds it.
+        """Pad a batch with zeros to the smallest batch size that was warmed up and is large enough.
 
         Args:
             x: images or latents.
-            scale: pixels of the image along one side of a pixel of x.
+            scale: image pixels along each side of a pixel of x: 1 for images.
         """
         fitting = [
             batch

@@ -1,4 +1,4 @@
-"""Jit-compiled encode and decode.
+"""Encode and decode with jit-compiled functions.
 
 The weights are arguments of the compiled functions, so they are not baked into the executable and
 one compilation serves every checkpoint of the same config.
@@ -13,13 +13,13 @@ from aura_jax.arrays import check_array
 from aura_jax.errors import ArrayError
 from aura_jax.model.autoencoder import AuraEquiVAE
 
-# Resampling overshoots [-1, 1] a little; 8-bit levels in a float array overshoot it by far.
+# Resampling exceeds [-1, 1] slightly; 8-bit levels in a float array exceed it by far.
 PIXEL_LIMIT = 2.0
 
 
 @jax.jit
 def _encode(vae: AuraEquiVAE, images: Array) -> Array:
-    with jax.default_matmul_precision("highest"):  # of this trace; JAX's own setting stays
+    with jax.default_matmul_precision("highest"):  # for this trace only
         return vae.encode(images)
 
 
@@ -30,13 +30,13 @@ def _decode(vae: AuraEquiVAE, latents: Array) -> Array:
 
 
 def encode(vae: AuraEquiVAE, images: Array | np.ndarray) -> Float[Array, "b h w z"]:
-    """Encode a batch of images; compiles once per shape and dtype.
+    """Encode a batch of images, compiling once per shape and dtype.
 
     float32 is computed at JAX's precision "highest", so on a GPU it is not rounded to TF32.
 
     Sides that are not multiples of 8 lose their last pixels, as in the reference: images of
     61 × 67 become latents of 7 × 8, which decode to 56 × 64. To keep all pixels, pad the images
-    to multiples of 8 first and crop what is decoded; the command `aura-jax encode` does both.
+    to multiples of 8 first and crop the decoded images; the command line does both.
 
     Args:
         vae: the model, as `aura_jax.load` returns it.
@@ -46,8 +46,8 @@ def encode(vae: AuraEquiVAE, images: Array | np.ndarray) -> Float[Array, "b h w 
         Latents [B, H/8, W/8, 16], clamped to ±8, in the model's compute dtype.
 
     Raises:
-        ArrayError: if the layout, shape, dtype or range is wrong. The range is checked only where
-            values are known, so not inside another jit; the check waits for `images`.
+        ArrayError: if the layout, shape, dtype or range is wrong. The range check waits for the
+            values of `images`, so it is omitted inside another jit.
     """
     config = vae.config
     check_array("images", images, config.in_channels, min_side=config.downsampling)
@@ -57,7 +57,7 @@ def encode(vae: AuraEquiVAE, images: Array | np.ndarray) -> Float[Array, "b h w 
 
 
 def decode(vae: AuraEquiVAE, latents: Array | np.ndarray) -> Float[Array, "b h w c"]:
-    """Decode a batch of latents; compiles once per shape and dtype.
+    """Decode a batch of latents, compiling once per shape and dtype.
 
     float32 is computed at JAX's precision "highest", so on a GPU it is not rounded to TF32.
 

@@ -25,8 +25,8 @@ class Settings:
     """How to compile a program.
 
     Attributes:
-        options: options of XLA for its executables alone.
-        matmul_precision: JAX's precision of float32 products.
+        options: XLA's compiler options, which apply to these executables alone.
+        matmul_precision: JAX's precision for float32 matrix products.
     """
 
     options: CompilerOptions | None = None
@@ -39,7 +39,7 @@ class Program:
     Args:
         name: the array's name in messages, such as images.
         function: the function to compile.
-        weights: the function's first argument, a flat list, which JAX dispatches faster than a
+        weights: the function's first argument: a flat list, which JAX dispatches faster than a
             module.
         dtype: the array's dtype.
         settings: how to compile it.
@@ -81,7 +81,7 @@ class Program:
             return self._function.lower(self.weights, ShapeDtypeStruct(shape, self.dtype))
 
     def __call__(self, x: Array | np.ndarray) -> Array:
-        """Run the executable for an array's shape; the result is computed in the background."""
+        """Run the executable for an array's shape, without waiting for the result."""
         return self.compile(x.shape)(self.weights, jnp.asarray(x, self.dtype))
 
     def _check_memory(self, shape: Shape, compiled: Compiled) -> None:
@@ -101,8 +101,8 @@ class Program:
 def compiler_options(dtype: np.dtype) -> CompilerOptions | None:
     """Choose oneDNN's convolutions for networks that compute in bfloat16 on a CPU.
 
-    XLA's own compute in float32 inside. In float32 oneDNN's are no faster, and JAX's compilation
-    cache (0.12) cannot store executables that call them.
+    XLA's own convolutions compute in float32 internally. oneDNN's are no faster in float32, and
+    JAX 0.12 cannot store executables that call them in its compilation cache.
     """
     if jax.default_backend() == "cpu" and dtype == jnp.bfloat16:
         return {"xla_cpu_experimental_onednn_custom_call": True}
@@ -110,7 +110,7 @@ def compiler_options(dtype: np.dtype) -> CompilerOptions | None:
 
 
 def device_memory() -> int | None:
-    """Return the bytes that the default device has for arrays; None if it does not tell."""
+    """Return the memory of the default device in bytes; None if the device does not report it."""
     device = jax.devices()[0]
     if device.platform == "cpu":
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,4 +1,4 @@
-"""Rewrite a trained model to compute the same function of an image with less work."""
+"""Rewrite a trained model so that it computes the same function with less work."""
 
 from typing import Any, Literal, get_args
 
@@ -17,16 +17,16 @@ from aura_jax.runtime.kernels.winograd import WinogradConv
 type Precision = Literal["highest", "fast"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision.__value__)
 
-WINOGRAD_CHANNELS = 256  # with fewer, the transforms cost what the products save
+WINOGRAD_CHANNELS = 256  # with fewer channels the transforms cost more time than they save
 
 
 def rewritten(vae: AuraEquiVAE, dtype: np.dtype, precision: Precision) -> AuraEquiVAE:
-    """Copy a model and replace layers by faster ones that compute the same function.
+    """Copy a model, replacing layers with faster ones that compute the same function.
 
     Args:
         vae: the model, which is not changed.
         dtype: the dtype to compute in and to keep the kernels in.
-        precision: "highest" replaces layers by exact algebra, which changes the order of sums;
+        precision: "highest" makes only replacements that are exact but for the order of sums;
             "fast" also uses Winograd's convolutions in float32.
 
     Raises:
@@ -73,7 +73,7 @@ def _replacement(module: nnx.Module, dtype: np.dtype, precision: Precision) -> n
 
 
 def _is_wide(conv: nnx.Conv) -> bool:
-    """Return whether a convolution is 3×3, of stride 1, and wide enough for Winograd's to win."""
+    """Return whether a convolution is 3×3, of stride 1, and so wide that Winograd's is faster."""
     channels = min(conv.in_features, conv.out_features)
     plain = conv.kernel_size == (3, 3) and conv.strides in (1, (1, 1))
     return plain and channels >= WINOGRAD_CHANNELS

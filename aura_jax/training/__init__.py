@@ -1,6 +1,6 @@
 """Train flip-equivariant autoencoders: losses, data, a jitted train step and the loop.
 
-Needs `pip install "aura-jax[train]"`. `__init__.pyi` lists the public names.
+This package needs `pip install "aura-jax[train]"`. `__init__.pyi` lists the public names.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Checkpoints of a run through Orbax: whole or absent, the last few of them."""
+"""Save and restore the checkpoints of a run with Orbax."""
 
 import os
 import re
@@ -22,8 +22,9 @@ KEPT = 2
 class Checkpoints:
     """The checkpoints in a folder; each holds a state and the position in the data.
 
-    They are written in the background; the next save, or `close`, waits for that. A failed write
-    makes Orbax log errors under "absl" and asyncio under "asyncio"; all of it is raised here too.
+    The last two are kept. They are written in the background; the next save, or `close`, waits for
+    the write. A failed write is raised here; Orbax and asyncio also log it, under "absl" and
+    "asyncio".
     """
 
     def __init__(self, folder: Path):
@@ -33,11 +34,11 @@ class Checkpoints:
 
     @property
     def last(self) -> int | None:
-        """The step of the last whole checkpoint; None if there is none."""
+        """The step of the last complete checkpoint; None if there is none."""
         return self._manager.latest_step()
 
     def save(self, state: TrainState, data: grain.DatasetIterator) -> None:
-        """Write a checkpoint, unless there is one of this step.
+        """Write a checkpoint, unless this step has one.
 
         Raises:
             TrainingError: if it cannot be written, such as on a full disk.
@@ -53,7 +54,7 @@ class Checkpoints:
             self._manager.save(step, args=args)
 
     def check(self) -> None:
-        """Check the write in the background.
+        """Raise the error of a failed write in the background, if there is one.
 
         Raises:
             TrainingError: as `save`.
@@ -62,14 +63,14 @@ class Checkpoints:
             self._manager.check_for_errors()
 
     def restore(self, state: TrainState, data: grain.DatasetIterator) -> TrainState:
-        """Read the last checkpoint, and set the data to its position.
+        """Read the last checkpoint, and move the data iterator to its position.
 
         Args:
             state: a state with the shapes, dtypes and placement to restore to.
-            data: the iterator to set.
+            data: the iterator to move.
 
         Raises:
-            TrainingError: if the checkpoint is damaged or of another model.
+            TrainingError: if the checkpoint is damaged or belongs to another model.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         args = ocp.args.Composite(
@@ -96,7 +97,7 @@ class Checkpoints:
     def last_good(self) -> str:
         """Name the checkpoint that a run can be resumed from, for messages.
 
-        It waits for a write in the background.
+        This waits for a write in the background.
         """
         with suppress(OSError, ValueError):
             self._manager.wait_until_finished()
@@ -106,7 +107,7 @@ class Checkpoints:
         return f"last good checkpoint: step {self.last}"
 
     def _check_space(self, state: TrainState) -> None:
-        """Refuse to start a write that cannot finish: Orbax fails slowly on a full disk."""
+        """Raise an error if the disk has too little space, where Orbax would fail slowly."""
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         free = shutil.disk_usage(self._folder).free
         if free < needed:
@@ -117,7 +118,7 @@ class Checkpoints:
 
     @contextmanager
     def _write_errors(self) -> Iterator[None]:
-        """Turn the errors of a failed write into one that says the system's reason."""
+        """Turn the errors of a failed write into a TrainingError with the system's reason."""
         try:
             yield
         except (OSError, ValueError) as error:  # TensorStore raises ValueError for all of them

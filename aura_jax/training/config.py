@@ -1,4 +1,4 @@
-"""The settings of a training run: frozen values, checked when they are made; imports no JAX."""
+"""The settings of a training run: frozen values that check themselves, without importing JAX."""
 
 import dataclasses
 import math
@@ -16,11 +16,11 @@ LOSSES = ("l1", "l2", "pooled_l1", "blurry_l1", "z2", "lpips", "gan", "encoder")
 PERCEPTUAL_LOSSES = ("lpips", "gan")
 PUBLISHED_LOSSES: Losses = (("lpips", 1.0), ("pooled_l1", 0.2), ("z2", 1.0), ("gan", 1.0))
 PLAIN_LOSSES: Losses = (("l1", 0.2), ("l2", 1.0), ("z2", 1e-4))
-POOL = 16  # pixels a side of the squares whose colors `pooled_l1` compares
+POOL = 16  # side in pixels of the squares whose mean colors `pooled_l1` compares
 
 
 class Crops(NamedTuple):
-    """Square crops of `size` pixels, `batch` of them in a step."""
+    """The size of square crops in pixels, and the number of crops in a step."""
 
     size: int
     batch: int
@@ -40,35 +40,36 @@ class Crops(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How to train; the defaults are the published recipe.
+    """The hyperparameters of training; the defaults are the published recipe.
 
     Attributes:
         steps: optimizer steps of the whole run; the cosine schedule ends with them.
-        crops: sizes and batches, taken in turns, one per step.
-        losses: (name, weight) of each term; LOSSES lists the names.
-        gradnorm: how gradients of the image losses are normalized (`losses.gradnorm`, with the
-            loss's weight), or "none": then weights multiply the losses.
-        train: the network that learns; the other one keeps its parameters.
+        crops: sizes and batches, used in turn, one per step.
+        losses: the name and weight of each term; LOSSES lists the names.
+        gradnorm: how `losses.gradnorm` normalizes the gradient of each image loss to the loss's
+            weight; with "none", weights multiply the losses instead.
+        train: the networks to train; a network that is not trained keeps its parameters.
         noise: σ of the multiplicative noise on the latent.
         p_horizontal: probability of a horizontal flip of latent and target, per sample.
-        p_vertical: probability of a vertical flip, likewise.
+        p_vertical: probability of a vertical flip of latent and target, per sample.
         learning_rate: divided by the config's `ch` to give the rate of most parameters.
         conv_in_rate: the rate of parameters with conv_in in their name.
         discriminator_rate: the rate of the discriminator.
-        warmup: steps of linear warm-up, at most a tenth of all.
-        weight_decay: of AdamW; its betas are (0.9, 0.95).
-        gan_start: step from which the "gan" loss counts.
+        warmup: steps of linear warm-up, capped at a tenth of all steps.
+        weight_decay: the weight decay of AdamW, whose betas are (0.9, 0.95).
+        gan_start: step from which on the "gan" loss is added.
         ema: decay of the averaged parameters, which a run exports.
         accumulate: micro-batches per step, for a batch that does not fit; gradients are averaged.
-            With `gradnorm` this differs from one large batch, since each has norms of its own.
-        remat: whether to recompute ResnetBlocks in the backward pass instead of keeping them.
-        dtype: the dtype to compute in, "bfloat16" or "float32" (also "bf16", "f32"); None is the
-            default of the device. Parameters are float32.
-        seed: of the initial parameters, data order, crops, noise and flips.
+            With `gradnorm` this differs from one large batch, since each micro-batch is normalized
+            separately.
+        remat: whether to recompute activations inside ResnetBlocks in the backward pass.
+        dtype: the dtype to compute in, "bfloat16" or "float32" (also "bf16", "f32"); None
+            chooses the default of the device. Parameters are float32.
+        seed: the seed of initial parameters, data order, crops, noise and flips.
 
     Raises:
         TrainingError: if a value is out of its range or a loss is unknown.
-        AuraError: if `dtype` is none of the above.
+        AuraError: if `dtype` is not supported.
     """
 
     steps: int
@@ -96,7 +97,11 @@ class Recipe:
         self._check_ranges()
         self._check_crops()
         if self.dtype is not None:
-            from aura_jax.dtypes import BFLOAT16, FLOAT32, as_dtype  # late: numpy slows --help
+            from aura_jax.dtypes import (
+                BFLOAT16,
+                FLOAT32,
+                as_dtype,
+            )  # late: `--help` does not need numpy
 
             object.__setattr__(self, "dtype", str(as_dtype(self.dtype, (BFLOAT16, FLOAT32))))
 
@@ -139,7 +144,7 @@ class Recipe:
         """Check that crops fit a model and batches split over devices.
 
         Raises:
-            TrainingError: with the crop or batch and the number it must be a multiple of.
+            TrainingError: if a crop or a batch is not such a multiple.
         """
         for size, batch in self.crops:
             if size % config.downsampling:
@@ -157,13 +162,13 @@ class Recipe:
 
     @property
     def warmup_steps(self) -> int:
-        """Steps until the rates are at their peak."""
+        """The number of steps until the learning rates reach their peak."""
         return min(self.warmup, self.steps // 10)
 
 
 @dataclasses.dataclass(frozen=True)
 class RunSpec:
-    """Everything that a run is started with, and that must be the same when it is resumed.
+    """The settings of a run, which must be the same when it is resumed.
 
     Attributes:
         data: an image file, a folder of images and tars, or a tar.
@@ -172,9 +177,9 @@ class RunSpec:
         init: a checkpoint to fine-tune, as `aura_jax.load` takes it; None for a new model.
         perceptual: the file of VGG16 and LPIPS weights, if any.
         workers: processes that decode images; 0 decodes in threads.
-        images: how many images there are; counted when the run starts, as are those below.
-        images_sha256: hash of their names.
-        processes: how many processes train together.
+        images: the number of images. `open_run` sets this and the following fields.
+        images_sha256: the hash of their names.
+        processes: the number of processes that train together.
 
     Raises:
         TrainingError: if neither or both of `config` and `init` are given.

@@ -1,4 +1,4 @@
-"""Batches of random crops through Grain: decoded in parallel, in an order that can be resumed."""
+"""Make batches of random crops with Grain, decoded in parallel in an order that can resume."""
 
 import dataclasses
 import json
@@ -25,28 +25,28 @@ from aura_jax.training.workdir import read_lines
 
 __all__ = ["Batch", "Skipped", "batches", "fetch", "find_images"]
 
-MAX_SHRINKING = 2.0  # scaled down further, crops would show more detail than photographs have
-MAX_SKIPPED = 0.1  # of all images; if more are skipped, the data is not what its owner thinks
+MAX_SHRINKING = 2.0  # with more, crops would have more detail per pixel than photographs
+MAX_SKIPPED = 0.1  # of all images; if more are skipped, the data set is probably wrong
 
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-    """The skipped images, kept in a file that all decoding processes append to.
+    """A record of skipped images, in a file that all decoding processes append to.
 
     Attributes:
-        path: JSON lines, each a name and the reason.
-        total: how many images there are; at most a tenth of them may be skipped.
+        path: the file of JSON lines, each of which is a name and the reason.
+        total: the number of images, of which at most a tenth may be skipped.
     """
 
     path: Path
     total: int
 
     def read(self) -> dict[str, str]:
-        """Read why each image was skipped, by its name."""
+        """Read the reason for skipping each image, by its name."""
         return dict(read_lines(self.path))
 
     def add(self, name: str, reason: str) -> None:
-        """Record a skipped image, once.
+        """Record a skipped image, if it is not recorded yet.
 
         Raises:
             ImageError: as `check`.
@@ -60,12 +60,12 @@ class Skipped:
         """Check that at most a tenth of the images are skipped.
 
         Raises:
-            ImageError: if more are, with the first reasons.
+            ImageError: if more are; the message has the first reasons.
         """
         check_skipped(self.read(), int(MAX_SKIPPED * self.total), f"a tenth of {self.total} images")
 
 
-type Crop = tuple[Pixels8, str]  # and the name of the image
+type Crop = tuple[Pixels8, str]  # the crop, and the name of its image
 
 
 class Batch(NamedTuple):
@@ -85,20 +85,20 @@ def batches(
     process: int = 0,
     processes: int = 1,
 ) -> grain.DatasetIterator[Batch]:
-    """Make an endless iterator of batches that takes each of `crops` in turn.
+    """Make an endless iterator of batches, which uses each of `crops` in turn.
 
-    Each crop is a random square of an image, of `size` pixels up to twice that (log-uniform) as
-    far as the image reaches, scaled down to `size`. Images that cannot be read or are smaller than
-    the crop are skipped and recorded.
+    Each crop is a random square of an image, scaled down to `size` pixels. The square's side is
+    log-uniform between `size` and twice that, or the shorter side of the image if that is less.
+    Images that cannot be read or are smaller than the crop are skipped and recorded.
 
     Args:
         images: the image files, as `find_images` lists them.
-        crops: sizes, and batches over all processes.
-        seed: of the order and the crops.
+        crops: the sizes, and the batches of all processes together.
+        seed: the seed of the order and the crops.
         skipped: the record of skipped images.
-        workers: processes that decode; 0 decodes in threads of this one.
-        process: index of this process among `processes` that train together.
-        processes: each takes its own part of the images and of every batch.
+        workers: the number of processes that decode; 0 decodes in threads of this process.
+        process: the index of this process among those that train together.
+        processes: their number; each takes its own part of the images and of every batch.
 
     Returns:
         A Grain iterator, whose get_state() and set_state() resume it exactly.
@@ -123,9 +123,9 @@ def batches(
     ]
     mixed = grain.IterDataset.mix(streams)
     if workers:
-        if not flags.FLAGS.is_parsed():  # Grain reads flags, which only absl's own apps parse
+        if not flags.FLAGS.is_parsed():  # Grain 0.2 reads flags, which only absl's apps parse
             flags.FLAGS.mark_as_parsed()
-        resource_tracker.ensure_running()  # started within a fetch it would unblock SIGINT there
+        resource_tracker.ensure_running()  # if started in `fetch`, it would unblock SIGINT
         mixed = mixed.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     return iter(mixed)
 
@@ -141,7 +141,7 @@ def fetch(data: grain.DatasetIterator[Batch], skipped: Skipped) -> Batch:
         with _interrupts_blocked():
             return next(data)
     except Exception as error:
-        skipped.check()  # the plain error, without what Grain and other processes wrap it in
+        skipped.check()  # raises the plain error, which Grain wraps in others
         if "terminated unexpectedly" in str(error):  # Grain raises a plain RuntimeError
             raise TrainingError(
                 "a process that decodes images was killed, maybe for its memory; "
@@ -152,10 +152,10 @@ def fetch(data: grain.DatasetIterator[Batch], skipped: Skipped) -> Batch:
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Block SIGINT, for decoding processes that start in the block and inherit the mask.
+    """Block SIGINT in the block, so that decoding processes that start in it inherit the mask.
 
-    Ctrl-C reaches every process of a terminal, but only the run may answer it: it saves first, then
-    ends its workers. A Ctrl-C during the block reaches this process at its end.
+    A terminal sends Ctrl-C to all processes, but only the run may handle it: it saves first, then
+    ends its workers. A Ctrl-C during the block is delivered to this process after the block.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

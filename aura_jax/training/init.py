@@ -1,11 +1,11 @@
-"""Initial parameters from which an equivariant autoencoder learns fast.
+"""Make initial parameters from which an equivariant autoencoder learns fast.
 
 - Kernels are made symmetric: a flip permutes the channels of every hidden layer, in quadruples (the
   regular representation of Z2 × Z2), which does not limit what the network can express. The decoder
-  is then equivariant before it has learned anything. Training remains free to change it.
+  is then equivariant before training, which remains free to change it.
 - Residual branches start at 0 (De & Smith 2020), so the networks start as short chains.
-- The last norm of a network divides by the contrast of the whole image. Half of the channels of
-  each of its groups start at 1 and half at -1, a reference that keeps brightness and contrast.
+- The last norm of a network divides by the contrast of the whole image. So that brightness and
+  contrast are kept, half of the channels in each of its groups start with a bias of 1, half of -1.
 """
 
 from functools import partial
@@ -35,24 +35,24 @@ def new_model(config: AuraConfig, dtype: np.dtype, seed: int) -> AuraEquiVAE:
     Args:
         config: the sizes.
         dtype: the dtype that the model computes in.
-        seed: of the random parameters.
+        seed: the seed of the random parameters.
     """
     graph = nnx.graphdef(blueprint(config, dtype, FLOAT32))
     return nnx.merge(graph, _new_state(config, jax.random.key(seed)))
 
 
-# One program for all parameters, hardly optimized: it runs once, and XLA would take 20 s on a CPU
-# to optimize the random bits of every parameter.
+# One program for all parameters, with little optimization: it runs once, and XLA (jax 0.12) would
+# take 20 s on a CPU to optimize the random bits of every parameter.
 @partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
 def _new_state(config: AuraConfig, key: Array) -> nnx.State:
     return nnx.state(starting_point(AuraEquiVAE(config, rngs=nnx.Rngs(key))))
 
 
 def starting_point(vae: AuraEquiVAE) -> AuraEquiVAE:
-    """Change a freshly initialized model into one that training should start from.
+    """Make a randomly initialized model symmetric, as the start of training.
 
-    It has decoder(g·z) = g·decoder(z) to rounding, and encoder(g·x) = g·encoder(x) except for the
-    padding of the downsampling, which is not symmetric.
+    The result has decoder(g·z) = g·decoder(z) up to rounding, and encoder(g·x) = g·encoder(x) up to
+    the effects of the downsampling's asymmetric padding.
     """
     graph, params = split(vae)
     last_block = f"decoder.up.0.block.{vae.config.num_res_blocks}"
@@ -72,7 +72,7 @@ def starting_point(vae: AuraEquiVAE) -> AuraEquiVAE:
 
 
 def _reference(width: int) -> Float[Array, " c"]:
-    """Return 1 and -1 in turns within each group of the norm."""
+    """Return alternating 1 and -1 within each group of the norm."""
     place = np.arange(width) % (width // NORM_GROUPS)
     return jnp.asarray(np.where(place % 2 == 0, 1, -1), jnp.float32)
 
@@ -99,7 +99,7 @@ def _kind(name: str, side: str) -> str:
 def _action(
     channels: int, kind: str, signs: slice, bit: int
 ) -> tuple[Int[np.ndarray, " c"], Float[np.ndarray, " c"]]:
-    """Return the channel that a flip takes each channel from, and its sign."""
+    """Return the source channel and the sign of each channel under a flip."""
     here, sign = np.arange(channels), np.ones(channels, np.float32)
     if kind == "latent":
         sign[signs] = -1

@@ -1,4 +1,4 @@
-"""The loop of a run: resume, step, record, save, and stop when something is wrong."""
+"""The loop of a run: resume, step, record, save, and stop on errors."""
 
 import dataclasses
 import math
@@ -23,7 +23,7 @@ type Observer = Callable[[Record], None]
 
 @dataclasses.dataclass(frozen=True)
 class Every:
-    """The number of steps between lines of metrics, checkpoints and plots."""
+    """The numbers of steps between recorded metrics, checkpoints and plots."""
 
     record: int = 10
     save: int = 1000
@@ -31,17 +31,17 @@ class Every:
 
 
 class Run:
-    """A run of a trainer in a folder, from its last checkpoint on.
+    """A training run in a folder, which continues from its last checkpoint.
 
     Args:
-        trainer: what to do in a step.
-        data: batches; set to the position of the last checkpoint.
+        trainer: the train step and its recipe.
+        data: the iterator of batches, which `resume` moves to the position of the last checkpoint.
         skipped: the record of skipped images.
-        workdir: where to write.
-        every: how often to write.
+        workdir: the folder to write to.
+        every: the intervals at which to write.
 
     Attributes:
-        writes: whether this process writes metrics, plots and model; one of all processes does.
+        writes: whether this process writes metrics, plots and the model; only process 0 does.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Run:
         self._settled = time.monotonic()
 
     def resume(self) -> TrainState:
-        """Restore the state of the last checkpoint, or make the first one.
+        """Restore the state of the last checkpoint, or make the initial state.
 
         Raises:
             TrainingError: if the checkpoint is damaged.
@@ -85,9 +85,9 @@ class Run:
 
         Args:
             state: the state that `resume` returned.
-            observe: called with the metrics of every step, as numbers, and the step.
-            should_stop: called after every step; if it returns true in any process, all save and
-                stop.
+            observe: called with a record of every step: its number and its metrics as floats.
+            should_stop: called after every step; if it returns True in any process, all processes
+                save and stop.
 
         Returns:
             Whether the last step is done; False if the run was stopped and can be resumed.
@@ -101,7 +101,7 @@ class Run:
             batch = fetch(self.data, self.skipped)
             key = jax.random.fold_in(self._key, step)
             state, metrics = self.trainer.step(state, batch.images, key)
-            self._settle(observe)  # of the step before, while this one runs
+            self._settle(observe)  # of the previous step, while this one runs
             self.checkpoints.check()
             self._pending = (step, batch, metrics)
             stop = anywhere(should_stop())
@@ -113,13 +113,13 @@ class Run:
                 self._plot(state, step, batch)
             if stop:
                 break
-        if first == last:  # it may have been killed between its last checkpoint and its model
+        if first == last:  # an earlier process may have been killed before it saved the model
             self._save(state)
         self.checkpoints.close()
         return int(state.step) == last
 
     def _settle(self, observe: Observer) -> None:
-        """Check, record and pass on the metrics of the last step, which waits for them.
+        """Wait for the metrics of the last step, check and record them, and pass them to `observe`.
 
         Raises:
             TrainingError: if its loss is not finite.

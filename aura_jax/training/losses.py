@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from aura_jax.training.config import POOL
 
-SHARP = 0.8  # blurriness below this weighs nothing in `blurry_l1`
+SHARP = 0.8  # lower blurriness becomes 0 in `blurry_l1`
 GRADIENT_EPSILON = 1e-8
 LAPLACIAN = np.array(  # a pixel against the 20 around it, without the corners
     [
@@ -33,14 +33,14 @@ type GradientNorm = Literal["batch", "tensor"]
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def gradnorm(x: Array, weight: float = 1.0, over: GradientNorm = "batch") -> Array:
-    """Return `x`, and scale its gradient g to a given norm: weight·g / (‖g‖₂ + 1e-8).
+    """Return `x` unchanged, and scale its gradient g to a given norm: weight·g / (‖g‖₂ + 1e-8).
 
-    The weight then sets how strongly a loss acts on the image, whatever the loss's own scale.
+    The weight then determines how strongly a loss acts on the image, whatever the loss's scale.
 
     Args:
         x: any array whose first axis is the batch.
         weight: the norm of the scaled gradient.
-        over: "batch" takes ‖g‖₂ over the batch axis, for each pixel and channel on its own, as the
+        over: "batch" takes ‖g‖₂ over the batch axis, separately for each pixel and channel, as the
             published run did; "tensor" takes it over the whole gradient.
     """
     del weight, over
@@ -73,23 +73,23 @@ def l2(decoded: Images, target: Images) -> Scalar:
 def pooled_l1(decoded: Images, target: Images) -> Scalar:
     """Compute the mean of |P(decoded) - P(target)|, where P averages squares of 16 × 16 pixels.
 
-    It compares colors and shading and ignores detail. Pixels at the right and bottom that fill no
-    square are ignored.
+    It compares colors and shading and ignores detail. Pixels at the right and bottom that do not
+    fill a square are ignored.
     """
     pooled = partial(nnx.avg_pool, window_shape=(POOL, POOL), strides=(POOL, POOL))
     return l1(pooled(decoded), pooled(target))
 
 
 def blurry_l1(decoded: Images, target: Images) -> Scalar:
-    """Compute the mean of |decoded - target| · blurriness(target): only where detail is low."""
+    """Compute the mean of |decoded - target| · blurriness(target), which ignores detailed areas."""
     return (jnp.abs(decoded - target) * blurriness(target)).mean()
 
 
 def blurriness(images: Images) -> Float[Array, "b h w 1"]:
     """Measure how smooth an image is at each pixel: 0, or 0.8 (some detail) to 1 (the least).
 
-    The magnitude of a 5 × 5 Laplacian of the gray image, smoothed by a Gaussian (13 pixels, σ = 2),
-    scaled to [0, 1] per image, subtracted from 1; values below 0.8 become 0.
+    It is 1 minus the magnitude of a 5 × 5 Laplacian of the gray image, smoothed by a Gaussian (13
+    pixels, σ = 2) and scaled to [0, 1] per image. Values below 0.8 become 0.
     """
     gray = images.mean(axis=-1, keepdims=True)
     edges = jax.lax.conv_general_dilated(

@@ -26,7 +26,7 @@ type Latents = Float[Array, "b hz wz z"]
 
 
 class Draws(NamedTuple):
-    """The random draws of a step, one per sample, so that splitting a batch changes nothing."""
+    """The random draws of a step, one per sample, so that micro-batches do not change them."""
 
     noise: PRNGKeyArray
     flips: Flips
@@ -45,14 +45,14 @@ def draw(key: Array, batch: int, recipe: Recipe) -> Draws:
 class Objective:
     """The weighted sum of a recipe's losses.
 
-    Beside the losses of `losses` and `networks` there is "encoder": the mean of
+    Besides the losses of `losses` and `networks` there is "encoder", the mean of
     (encode(g·x) - g·encode(x))², where g is the flip of each sample.
 
     Attributes:
-        recipe: the losses, their weights, and the noise.
+        recipe: the recipe, with the losses, their weights and the noise.
         vae: the autoencoder.
-        lpips: the perceptual distance, for a loss "lpips".
-        discriminator: the judge of patches, for a loss "gan".
+        lpips: the perceptual distance, for the loss "lpips".
+        discriminator: the patch discriminator, for the loss "gan".
     """
 
     recipe: Recipe
@@ -68,14 +68,14 @@ class Objective:
         draws: Draws,
         step: Int[Array, ""],
     ) -> tuple[Scalar, dict[str, Scalar]]:
-        """Compute the loss of a batch, and its terms by name, unweighted.
+        """Compute the loss of a batch, and its unweighted terms by name.
 
         Args:
-            params: of "vae" and, with a loss "gan", "discriminator".
+            params: the parameters of "vae" and, with the loss "gan", of "discriminator".
             lpips: parameters of the perceptual distance, which are not trained.
             images: [B, H, W, C] in [-1, 1].
-            draws: noise and flips.
-            step: of the run, from 0.
+            draws: the noise keys and flips.
+            step: the number of the step, counted from 0.
         """
         vae = self.vae.merge(params["vae"])
         z, decoded, target = self._forward(vae, images, draws)
@@ -119,7 +119,7 @@ class Objective:
         return clamp_latents(z)
 
     def _scaled(self, decoded: Images, weight: float) -> Images:
-        """Return the images, whose gradients get the loss's weight as their norm, if asked."""
+        """Return the images, with a gradient that is normalized if the recipe asks for it."""
         over = self.recipe.gradnorm
         return decoded if over == "none" else gradnorm(decoded, weight, over)
 
@@ -139,7 +139,7 @@ class Objective:
 def prepare(
     recipe: Recipe, vae: AuraEquiVAE, perceptual: Perceptual | None = None
 ) -> tuple[Objective, dict[str, Params], Params]:
-    """Make a recipe's objective, the parameters that it trains, and those of LPIPS, which it keeps.
+    """Make a recipe's objective, its trainable parameters, and the frozen parameters of LPIPS.
 
     Raises:
         TrainingError: if a loss needs perceptual networks that are missing.

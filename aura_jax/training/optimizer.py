@@ -1,4 +1,4 @@
-"""AdamW with the recipe's rates: one for most parameters, others for conv_in and discriminator."""
+"""Make AdamW with separate learning rates for conv_in, the discriminator and the rest."""
 
 from collections.abc import Hashable
 
@@ -13,13 +13,13 @@ BETAS = (0.9, 0.95)
 def make_optimizer(
     recipe: Recipe, ch: int, params: dict[str, Params]
 ) -> optax.GradientTransformation:
-    """Make the optimizer of all parameters of a run.
+    """Make the optimizer for all parameters of a run.
 
     Args:
-        recipe: its rates, warm-up and length. The discriminator's rate is constant.
+        recipe: the rates, warm-up and length; the discriminator's rate is constant.
         ch: channels of the autoencoder's first level; the learning rate is divided by it.
-        params: those of "vae" and, with a loss "gan", "discriminator". Parameters that are not
-            trained get no moments.
+        params: the parameters of "vae" and, with the loss "gan", of "discriminator". Frozen
+            parameters get no moments.
     """
 
     def adamw(rate: float | optax.Schedule) -> optax.GradientTransformation:
@@ -36,7 +36,7 @@ def make_optimizer(
 
 
 def schedule(recipe: Recipe, peak: float) -> optax.Schedule:
-    """Warm up linearly to `peak`, then fall along a cosine to 0 at the end of the run."""
+    """Make a schedule that warms up linearly to `peak`, then decays as a cosine to 0."""
     return optax.warmup_cosine_decay_schedule(0.0, peak, recipe.warmup_steps, recipe.steps)
 
 

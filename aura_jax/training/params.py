@@ -1,4 +1,4 @@
-"""Modules as two parts: a static graph and a flat dictionary of parameters."""
+"""Split modules into a static graph and a flat dictionary of parameters."""
 
 import dataclasses
 from typing import Any
@@ -17,14 +17,14 @@ class ModuleGraph[M: nnx.Module]:
 
     Attributes:
         graphdef: the structure, as `nnx.split` gives it.
-        paths: the place of every parameter in it.
+        paths: the path of every parameter in it.
     """
 
     graphdef: nnx.GraphDef[M]
     paths: tuple[tuple[Any, ...], ...]
 
     def merge(self, params: Params) -> M:
-        """Build the module that has these parameters."""
+        """Build the module with these parameters."""
         state = [(path, nnx.Param(params[dotted(path)])) for path in self.paths]
         return nnx.merge(self.graphdef, nnx.from_flat_state(state))
 
@@ -32,7 +32,7 @@ class ModuleGraph[M: nnx.Module]:
 def split[M: nnx.Module](module: M) -> tuple[ModuleGraph[M], Params]:
     """Split a module into its static graph and a flat dictionary of parameters.
 
-    Parameters are named by their place, such as decoder.conv_in.kernel.
+    Parameters are named by their paths, such as decoder.conv_in.kernel.
     """
     graphdef, state = nnx.split(module)
     flat = nnx.to_flat_state(state)

@@ -1,4 +1,4 @@
-"""Images of a run: sample reconstructions, and its loss curves."""
+"""Draw sample reconstructions and loss curves of a run."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,7 +15,7 @@ SAMPLES = 4
 
 
 def samples(title: str, vae: AuraEquiVAE, images: UInt8[np.ndarray, "b s s c"]) -> Pixels8:
-    """Draw the first images of a batch and reconstructions from their latents, flipped too."""
+    """Draw the first images of a batch, and reconstructions of them and of their flips."""
     images = images[:SAMPLES]
     z = encode(vae, to_float(images))
     columns = {"crop": images}

@@ -1,4 +1,4 @@
-"""Several processes that train together: joining them, and what all of them must agree on."""
+"""Join several processes that train together, and let them agree when to stop."""
 
 import re
 
@@ -13,8 +13,8 @@ def join(coordinator: str) -> None:
     """Make this process one of several that train together.
 
     Args:
-        coordinator: HOST:PORT,COUNT,INDEX with the address of process 0; or "auto", where the
-            cluster provides all three.
+        coordinator: HOST:PORT,COUNT,INDEX with the address of process 0; or "auto" on a cluster
+            that provides all three.
 
     Raises:
         TrainingError: if it has another form, or no cluster is found.

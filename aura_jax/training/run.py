@@ -1,4 +1,4 @@
-"""A run put together from its spec: images, networks, trainer and folder."""
+"""Assemble a run from its spec: images, networks, trainer and folder."""
 
 import dataclasses
 import hashlib
@@ -30,10 +30,10 @@ def open_run(
     """Start a run, or reopen one that was interrupted: `run.train(run.resume())` trains it.
 
     Args:
-        spec: what to train on what; the fields that are counted at the start are filled in here.
-        out: the run's folder, which is made; a run in it must have the same spec.
-        every: how often to write.
-        say: called with lines that tell a user what was found.
+        spec: the settings; this function sets the fields that depend on data and processes.
+        out: the run's folder, which is made if it is missing; a run in it must have the same spec.
+        every: the intervals at which to write.
+        say: called with lines of information for the user.
 
     Raises:
         AuraError: if the spec does not fit the data, the weights, the devices or the folder.
@@ -60,13 +60,13 @@ def open_run(
 def _find(spec: RunSpec, out: Path) -> Sequence[ImageFile]:
     if out.resolve().is_relative_to(Path(spec.data).resolve()):
         raise TrainingError(
-            f"{out}: lies in the data, which its plots would join; give a folder outside"
+            f"{out}: lies in the data, so plots would become training images; give a folder outside"
         )
     return find_images([Path(spec.data)])
 
 
 def _resolved(spec: RunSpec, images: Sequence[ImageFile]) -> RunSpec:
-    """Fill in what depends on the data and the devices."""
+    """Set the fields that depend on the data, the device and the processes."""
     names = "\n".join(map(str, images)).encode(errors="surrogateescape")
     dtype = spec.recipe.dtype or str(default_compute_dtype())
     return dataclasses.replace(
@@ -79,7 +79,7 @@ def _resolved(spec: RunSpec, images: Sequence[ImageFile]) -> RunSpec:
 
 
 def _with_perceptual(spec: RunSpec, say: Say) -> tuple[RunSpec, Perceptual | None]:
-    """Load the perceptual networks; without LPIPS heads the published losses do without lpips."""
+    """Load the perceptual networks; without LPIPS heads, drop lpips from the published losses."""
     recipe, path = spec.recipe, spec.perceptual
     if path is None:
         return spec, None

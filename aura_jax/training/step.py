@@ -1,4 +1,4 @@
-"""One train step: a jitted function over (state, batch, key), on all devices."""
+"""One train step: a jitted function of (state, batch, key), on all devices."""
 
 import dataclasses
 from functools import partial
@@ -27,28 +27,28 @@ type Metrics = dict[str, Scalar]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Everything that a train step changes.
+    """The state that a train step updates.
 
     Attributes:
-        step: how many steps are done.
-        params: parameters of "vae" and, with a loss "gan", "discriminator", by name; float32.
+        step: the number of finished steps.
+        params: float32 parameters of "vae" and, with the loss "gan", of "discriminator", by name.
         ema_params: moving average of the parameters of "vae".
         opt_state: the state of the optimizer.
     """
 
-    step: Any  # not typed by shape: checkpointing puts shapes and placements in their places
+    step: Any  # without shape types: checkpointing also holds abstract arrays in these fields
     params: Any
     ema_params: Any
     opt_state: Any
 
 
 class Trainer:
-    """A recipe applied to an autoencoder, on all devices of all processes.
+    """The train step of a recipe and an autoencoder, on all devices of all processes.
 
-    Every device holds the whole state and takes its part of the batch.
+    Every device holds the whole state and computes its part of the batch.
 
     Args:
-        recipe: how to train.
+        recipe: the hyperparameters.
         vae: the autoencoder to start from, with float32 parameters; it computes in its own dtype.
         perceptual: the networks that the losses "lpips" and "gan" need.
 
@@ -81,7 +81,7 @@ class Trainer:
         """Update all parameters once.
 
         Args:
-            state: the state before; its memory is reused, so it must not be used again.
+            state: the previous state; its memory is donated, so it cannot be used again.
             images: this process's part of the batch, 8-bit RGB.
             key: a jax.random key for noise and flips, the same in all processes.
 
@@ -93,15 +93,15 @@ class Trainer:
         return self._step(state, batch, key, self._lpips)
 
     def is_finite(self, state: TrainState) -> bool:
-        """Return whether no parameter or average is infinite or NaN."""
+        """Return whether all parameters and their averages are finite."""
         return bool(self._all_finite((state.params, state.ema_params)))
 
     def averaged(self, state: TrainState) -> AuraEquiVAE:
-        """Build the autoencoder that has the averaged parameters."""
+        """Build the autoencoder with the averaged parameters."""
         return self.objective.vae.merge(state.ema_params)
 
     def _first_state(self, params: dict[str, Params]) -> TrainState:
-        # Copies, since a step reuses the memory of the state that it is given.
+        # Copied, since a step donates the memory of its input state.
         params, ema_params = (jax.tree.map(jnp.copy, part) for part in (params, params["vae"]))
         step = jnp.zeros((), jnp.int32)
         return TrainState(step, params, ema_params, self.optimizer.init(params))
@@ -112,7 +112,7 @@ class Trainer:
         grads, metrics = self._grads(state, images, key, lpips)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = jax.tree.map(jnp.add, state.params, updates)
-        # A shorter average early on, since the first parameters are soon out of date.
+        # Averages are shorter at the start, where parameters change fast.
         decay = jnp.minimum(self.recipe.ema, (1 + state.step) / (10 + state.step))
         ema_params = jax.tree.map(
             lambda old, new: old + (1 - decay) * (new - old), state.ema_params, params["vae"]
@@ -150,5 +150,5 @@ def _all_finite(params: Any) -> Array:
 
 
 def _interleave(x: Array, parts: int) -> Array:
-    """Reshape [B, …] to [parts, B / parts, …]; each part has samples of every device."""
+    """Reshape [B, …] to [parts, B / parts, …]; each part has samples from every device."""
     return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)

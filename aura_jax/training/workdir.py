@@ -1,4 +1,4 @@
-"""The folder of a run: the spec it was started with, and what it has measured."""
+"""The folder of a run: its spec, metrics, plots, checkpoints and model."""
 
 import dataclasses
 import json
@@ -28,35 +28,36 @@ class Workdir:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of Orbax checkpoints."""
+        """The folder of Orbax checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def model(self) -> Path:
-        """The averaged parameters at the last checkpoint, as `aura_jax.load` takes them."""
+        """The model with averaged parameters at the last checkpoint, for `aura_jax.load`."""
         return self.path / "model.safetensors"
 
     @property
     def metrics(self) -> Path:
-        """JSON lines, one for each recorded step."""
+        """The recorded metrics: JSON lines, one for each recorded step."""
         return self.path / "metrics.jsonl"
 
     @property
     def skipped(self) -> Path:
-        """JSON lines, one for each skipped image: its name and the reason."""
+        """The skipped images: JSON lines, each with a name and the reason."""
         return self.path / "skipped.jsonl"
 
     def plot(self, name: str) -> Path:
-        """Return the path of the plot of this name."""
+        """Return the path of the plot with this name."""
         return self.path / f"{name}.png"
 
     def open(self, spec: RunSpec) -> None:
-        """Make the folder for a run, or check that it holds a run of the same spec.
+        """Make the folder for a run, or check that its run has the same spec.
 
-        A run that left no checkpoint has nothing to lose, so any other may replace it.
+        A run without a checkpoint may be replaced by any other, since nothing is lost.
 
         Raises:
-            TrainingError: if the folder holds a run of another spec; each difference is named.
+            TrainingError: if the folder holds a run of another spec; the message lists each
+                difference.
             AuraError: if the folder cannot be made or holds other files.
         """
         check_folder(self.path)
@@ -83,7 +84,7 @@ class Workdir:
             ) from None
 
     def rewind(self, step: int) -> None:
-        """Drop the metrics of steps after `step`, which will be done again."""
+        """Remove the metrics of steps after `step`, which will be repeated."""
         kept = [line for line in self.read_metrics() if line["step"] <= step]
         with replacing(self.metrics) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
@@ -94,7 +95,7 @@ class Workdir:
             file.write(json.dumps(metrics) + "\n")
 
     def read_metrics(self) -> list[Record]:
-        """Read the lines of metrics, if any, without an incomplete one of a killed run."""
+        """Read the recorded metrics, without an incomplete last line of a killed run."""
         return read_lines(self.metrics)
 
     def _check_same(self, spec: RunSpec) -> None:

@@ -1,4 +1,4 @@
-"""Measure the cost of a call beyond its executable's time: Python, checks, passing buffers."""
+"""Measure the overhead of a call over its executable: Python, checks and passing buffers."""
 
 import dataclasses
 
@@ -11,14 +11,14 @@ from aura_jax.model.parameters import blueprint, filled, shapes_of
 from benchmarks.flops import PARTS, Part
 from benchmarks.workers.server import seconds_of
 
-NARROW, LATENT_SIDE = 32, 2  # so small that computing takes hardly any time
+NARROW, LATENT_SIDE = 32, 2  # so small that computation takes hardly any time
 CALLS = 300
 
 
 def dispatch_seconds(config: AuraConfig, dtype: str) -> dict[Part, float]:
-    """Subtract the fastest run of an executable from the fastest call, for a narrow model.
+    """Return the fastest call minus the fastest run of its executable, for a narrow model.
 
-    The model has as many weights as the config's, since each of them adds to the cost of a call.
+    The model has as many weight arrays as the config's, since each adds to the cost of a call.
     """
     narrow = dataclasses.replace(config, ch=NARROW)
     model = blueprint(narrow, jnp.dtype(dtype), FLOAT32)

@@ -14,16 +14,16 @@ ROOT = Path(__file__).parent.parent.parent
 ENVIRONMENT = {
     # Several workers share a GPU, so none may allocate all of its memory.
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-    # Compiling is timed.
+    # Compilation is timed, so it must not be cached.
     "JAX_ENABLE_COMPILATION_CACHE": "false",
-    # Without it some of PyTorch's compiled kernels are slower.
+    # With the default, some compiled kernels of PyTorch 2.14 are slower.
     "TORCHINDUCTOR_LOOP_REINDEXING_AFTER_FUSION": "0",
 }
-PATIENCE = 30  # seconds for a process to end by itself
+PATIENCE = 30  # seconds that a process has to end by itself
 
 
 class Worker:
-    """A process that answers requests, one line of JSON each, with one line.
+    """A process that answers requests: one line of JSON for each request and each answer.
 
     Args:
         module: the name of a module in this package.

@@ -1,4 +1,4 @@
-"""The parts that both workers share: a loop that answers requests, clocks, memory."""
+"""The parts that both workers share: the request loop, clocks and memory."""
 
 import json
 import os
@@ -8,11 +8,13 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-REPEAT_SECONDS = 0.2  # a single call after another variant's finds cold caches and slow clocks
+REPEAT_SECONDS = (
+    0.2  # a single call after another variant's would run with cold caches and slow clocks
+)
 
 
 def serve(worker: object) -> None:
-    """Call a method for each line on stdin, until its end; replies are [error, result]."""
+    """Call a method for each line on stdin, and reply with a line of [error, result]."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries may print too
     for line in sys.stdin:
@@ -33,7 +35,7 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 
 def repeat(call: Callable[[], object]) -> list[float]:
-    """Call until a repeat's time is full, at least once; return the seconds of each call."""
+    """Call repeatedly for REPEAT_SECONDS, at least once; return the seconds of each call."""
     seconds = [seconds_of(call)]
     while sum(seconds) < REPEAT_SECONDS:
         seconds.append(seconds_of(call))
@@ -41,7 +43,7 @@ def repeat(call: Callable[[], object]) -> list[float]:
 
 
 def teraflops(products: Callable[[], object], count: int, side: int) -> float:
-    """Return the tera-operations a second of `count` products of side × side matrices."""
+    """Return the tera-operations per second of `count` products of side × side matrices."""
     fastest = min(seconds_of(products) for _ in range(5))
     return count * 2 * side**3 / fastest / 1e12
 

@@ -1,1 +1,1 @@
-"""Faster replacements of the model's layers, which compute the same function."""
+"""Faster replacements for the model's layers, which compute the same functions."""

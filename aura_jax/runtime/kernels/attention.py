@@ -1,4 +1,4 @@
-"""Faster kernels for the attention of all pixels to all."""
+"""Faster kernels for attention between all pixels."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ AMPERE = 8.0  # the compute capability that cuDNN's attention needs
 def fastest_attention(dtype: np.dtype) -> Attention:
     """Choose the fastest exact attention in a dtype on the default device.
 
-    cuDNN's supports half precision on CUDA from Ampere on; elsewhere JAX raises an error instead of
-    falling back.
+    cuDNN's attention needs half precision and an NVIDIA GPU of the Ampere generation or newer.
+    Elsewhere JAX 0.12 raises an error instead of falling back.
     """
     flash = dtype.itemsize == 2 and _has_flash_attention(jax.devices()[0])
     return flash_attention if flash else deferred_attention
@@ -44,7 +44,7 @@ def deferred_attention(
 def _attend(
     q: Float[Array, "b t n d"], k: Float[Array, "b s n d"], v: Float[Array, "b s n d"]
 ) -> Float[Array, "b t n d"]:
-    """Divide [t, d] numbers instead of [t, s], so that XLA fuses all loops over the larger ones."""
+    """Divide the [t, d] result instead of the [t, s] weights, so that XLA fuses the loops."""
     scale = np.asarray(1 / np.sqrt(q.shape[-1]), q.dtype)
     queries, keys, values = (jnp.moveaxis(x, 2, 1) for x in (q * scale, k, v))
     logits = jnp.einsum("bntd,bnsd->bnts", queries, keys, preferred_element_type=jnp.float32)

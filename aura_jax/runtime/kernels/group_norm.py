@@ -20,7 +20,7 @@ class FusedGroupNorm(nnx.Module):
         self.scale, self.bias = norm.scale, norm.bias
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float32[Array, "b h w c"]:
-        """Normalize an image; the result is float32."""
+        """Normalize activations of any floating-point dtype; the result is float32."""
         scale, bias = (
             p[...].astype(jnp.float32)[None, None, None] for p in (self.scale, self.bias)
         )

@@ -1,4 +1,4 @@
-"""Upsampling without the repeated pixels: 16 multiplications instead of 36 for 4 pixels."""
+"""Upsampling without repeated pixels: 16 multiplications for 4 pixels instead of 36."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from aura_jax.model.layers import Upsample
 from aura_jax.runtime.kernels.winograd import interleaved
 
 # At an even position of the doubled image a kernel's taps [w0, w1, w2] see pixels i-1, i, i of the
-# small image, at an odd one i, i, i+1. So they act as two taps on the small image:
+# small image, at an odd one i, i, i+1. So three taps on the doubled image are two on the small one:
 TAPS = np.array(
     [
         [[1, 0, 0], [0, 1, 1]],  # even: w0 on i-1, w1 + w2 on i
@@ -22,7 +22,7 @@ TAPS = np.array(
 
 
 class FoldedUpsample(nnx.Module):
-    """`Upsample` as one 2×2 convolution of the small image, which computes four pixels of each.
+    """`Upsample` as one 2×2 convolution of the small image, with four output pixels per position.
 
     The algebra is exact, zero padding included; taps are summed in float32 and rounded once.
 

@@ -2,10 +2,10 @@
 
     y = Aᵀ [ (G k Gᵀ) ⊙ (Bᵀ x B) ] A
 
-for a window x of 6 × 6 pixels and the 4 × 4 results y in its middle, with the matrices of Lavin &
-Gray 2016, https://arxiv.org/abs/1509.09308. The product ⊙ is a matrix product over channels for
-each of the 36 places in a window. Its terms are larger than the results, which costs a digit:
-errors are up to 8e-6 instead of 1.4e-6.
+Here x is a window of 6 × 6 pixels, y its 4 × 4 results, and k the kernel. The matrices are those of
+Lavin & Gray 2016, https://arxiv.org/abs/1509.09308. The product ⊙ is a matrix product over channels
+for each of the 36 positions in a window. Its terms are larger than the results, which costs a
+digit: errors are up to 8e-6 instead of 1.4e-6.
 """
 
 import operator
@@ -51,8 +51,8 @@ TILE_TRANSFORM = np.array(  # Aᵀ
     np.float64,
 )
 
-# Without barriers XLA's CPU compiler (of jax 0.12) repeats the sums over one axis within those
-# over the other.
+# Without barriers XLA's CPU compiler (jax 0.12) recomputes the sums over one axis for each term of
+# the sums over the other axis.
 _computed = jax.lax.optimization_barrier
 
 
@@ -73,7 +73,7 @@ class WinogradConv(nnx.Module):
         self.bias = conv.bias
 
     def __call__(self, x: Float[Array, "b h w cin"]) -> Float[Array, "b h w cout"]:
-        """Convolve an image; its sides may be any, not only multiples of 4."""
+        """Convolve an image whose sides may have any length, not only multiples of 4."""
         b, h, w, c = x.shape
         rows, columns = -(-h // TILE), -(-w // TILE)
         windows = _windows(x, rows, columns)
@@ -88,7 +88,7 @@ class WinogradConv(nnx.Module):
 def _windows(
     x: Float[Array, "b h w c"], rows: int, columns: int
 ) -> Sequence[Float[Array, "b th tw c"]]:
-    """Compute Bᵀ x B of every window: one array for each of its 36 places."""
+    """Compute Bᵀ x B of every window: one array for each of its 36 positions."""
     _, h, w, _ = x.shape
     bottom, right = TILE * rows - h + 1, TILE * columns - w + 1
     padded = jnp.pad(x, ((0, 0), (1, bottom), (1, right), (0, 0)))
@@ -103,7 +103,7 @@ def _windows(
 
 
 def _every_fourth(x: Array, count: int, axis: int) -> list[Array]:
-    """Slice the rows or columns that come first in their window, those that come second, …."""
+    """Slice every fourth row or column, once for each of the six positions in a window."""
     last = TILE * (count - 1) + 1
     return [jax.lax.slice_in_dim(x, i, i + last, TILE, axis) for i in range(WINDOW)]
 
@@ -125,7 +125,7 @@ def interleaved(parts: Sequence[Sequence[Float[Array, "b h w c"]]]) -> Float[Arr
 
 
 def _combined(matrix: Float[np.ndarray, "i j"], terms: Sequence[Array]) -> list[Array]:
-    """Multiply a matrix and a vector of arrays; zeros of the matrix cost nothing."""
+    """Multiply a matrix by a vector of arrays, omitting terms whose factor is zero."""
     return [
         reduce(operator.add, [float(a) * term for a, term in zip(row, terms, strict=True) if a])
         for row in matrix

@@ -1,1 +1,1 @@
-"""Networks that losses are made of: VGG16, LPIPS on it, and a patch discriminator."""
+"""Networks for losses: VGG16, LPIPS, and a patch discriminator."""

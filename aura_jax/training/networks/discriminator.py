@@ -8,15 +8,15 @@ from optax.losses import sigmoid_binary_cross_entropy
 
 from aura_jax.training.networks.vgg import STAGES, VGG16
 
-DEPTH = 3  # stages of VGG16, up to relu3_3: a patch is 4 pixels a side and sees 40
+DEPTH = 3  # stages of VGG16, up to relu3_3: a patch has 4 pixels a side, its receptive field 40
 GENERATOR_MARGIN = 0.1
 
 
 class PatchDiscriminator(nnx.Module):
-    """Logits of how real each patch of 4 × 4 pixels looks: a 1×1 convolution of VGG16's relu3_3.
+    """A network that scores how real each 4 × 4 patch looks: relu3_3 of VGG16 and a 1×1 conv.
 
-    Starts from a copy of a network that knows images, and from logits of 0: the last convolution,
-    which has no bias, is zero.
+    It starts from a copy of pretrained features. The initial logits are 0, since the kernel of the
+    last convolution is zero and it has no bias.
     """
 
     def __init__(self, vgg: VGG16):
@@ -34,7 +34,7 @@ class PatchDiscriminator(nnx.Module):
         """Compute the logits of images in [-1, 1].
 
         Raises:
-            ArrayError: if a side has less than 4 pixels.
+            ArrayError: if a side has fewer than 4 pixels.
         """
         return self.head(self.features(images)[-1])[..., 0]
 
@@ -44,7 +44,7 @@ def discriminator_loss(
 ) -> Float[Array, ""]:
     """Compute the binary cross-entropy of real patches against 1 and decoded ones against 0.
 
-    It is mean softplus(-D(x)) + mean softplus(D(x̂)): 2·log 2 where D cannot tell them apart.
+    It is mean softplus(-D(x)) + mean softplus(D(x̂)), or 2·log 2 if all logits are 0.
     """
     real = sigmoid_binary_cross_entropy(real_logits, jnp.ones_like(real_logits))
     fake = sigmoid_binary_cross_entropy(fake_logits, jnp.zeros_like(fake_logits))
@@ -54,7 +54,7 @@ def discriminator_loss(
 def generator_loss(
     real_logits: Float[Array, "b h w"], fake_logits: Float[Array, "b h w"]
 ) -> Float[Array, ""]:
-    """Compute the mean of relu(D(x) - D(x̂) - 0.1): a decoded patch may look less real by 0.1.
+    """Compute the mean of relu(D(x) - D(x̂) - 0.1), which allows decoded patches to score 0.1 less.
 
     No gradient flows into the logits of the target, D(x).
     """

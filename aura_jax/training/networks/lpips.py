@@ -1,4 +1,4 @@
-"""The perceptual distance LPIPS on VGG16, and the file that keeps the weights of both."""
+"""The perceptual distance LPIPS on VGG16, and the file that holds the weights of both."""
 
 import dataclasses
 from pathlib import Path
@@ -36,8 +36,8 @@ class LPIPS(nnx.Module):
                 1,
                 (1, 1),
                 use_bias=False,
-                kernel_init=nnx.initializers.uniform(1.0),  # negative weights make no distance
-                dtype=jnp.float32,  # as the squares of small differences are
+                kernel_init=nnx.initializers.uniform(1.0),  # a distance needs weights of 0 or more
+                dtype=jnp.float32,  # squares of small differences need float32
                 param_dtype=options["param_dtype"],
                 rngs=options["rngs"],
             )
@@ -47,10 +47,10 @@ class LPIPS(nnx.Module):
     def __call__(
         self, x: Float[Array, "b h w 3"], y: Float[Array, "b h w 3"]
     ) -> Float32[Array, " b"]:
-        """Compute the distance, 0 or more, of each image of x from that of y; both in [-1, 1].
+        """Compute the distance, 0 or more, between each image of x and of y, both in [-1, 1].
 
         Raises:
-            ArrayError: if a side has less than 16 pixels.
+            ArrayError: if a side has fewer than 16 pixels.
         """
         layers = zip(self.heads, self.vgg(x), self.vgg(y), strict=True)
         terms = [
@@ -63,8 +63,9 @@ def _unit(features: Float[Array, "b h w c"]) -> Float32[Array, "b h w c"]:
     """Scale each pixel's channels f to f / (‖f‖₂ + 1e-10)."""
     features = features.astype(jnp.float32)
     power = jnp.square(features).sum(axis=-1, keepdims=True)
-    # The slope of a root is infinite at 0, and times the slope of the square it is NaN. So pixels
-    # without any feature, which dark and plain images have, must not enter the root at all.
+    # The derivative of the square root at 0 is infinite, and times the zero derivative of the
+    # square it is NaN. So the root must never see the zero power of pixels without features, which
+    # dark and uniform images have.
     silent = power == 0
     norm = jnp.where(silent, 0, jnp.sqrt(jnp.where(silent, 1, power)))
     return features / (norm + UNIT_EPSILON)
@@ -81,7 +82,7 @@ class Perceptual:
 def load_perceptual(path: str | Path) -> Perceptual:
     """Load the file that `python -m convert.perceptual` writes.
 
-    Parameters are kept and computed with in float32: VGG16 is a small part of a training step.
+    Parameters and computations are float32, since VGG16 is a small part of a training step.
 
     Raises:
         CheckpointError: if the file cannot be read, or its tensors are not exactly those of VGG16,
@@ -98,5 +99,5 @@ def load_perceptual(path: str | Path) -> Perceptual:
 
 
 def abstract_lpips(dtype: DTypeLike = jnp.float32) -> LPIPS:
-    """Build LPIPS with shapes but no values, to be filled from a file."""
+    """Build LPIPS with shapes but no values, for loading a file."""
     return abstract(lambda: LPIPS(dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0)))

@@ -1,4 +1,4 @@
-"""The convolutions of VGG16, which losses compare images by."""
+"""The convolutions of VGG16, whose features losses compare."""
 
 from itertools import pairwise
 from typing import Unpack
@@ -19,7 +19,7 @@ STAGES = (  # channels before the first convolution of a stage and after each on
     (256, 512, 512, 512),
     (512, 512, 512, 512),
 )
-# ImageNet's mean and deviation of each color, for images in [-1, 1].
+# ImageNet's mean and standard deviation of each color, for images in [-1, 1].
 SHIFT = np.array((-0.030, -0.088, -0.188), np.float32).reshape(1, 1, 1, 3)
 SCALE = np.array((0.458, 0.448, 0.450), np.float32).reshape(1, 1, 1, 3)
 
@@ -27,8 +27,8 @@ SCALE = np.array((0.458, 0.448, 0.450), np.float32).reshape(1, 1, 1, 3)
 class VGG16(nnx.Module):
     """The 13 convolutions of VGG16 (Simonyan & Zisserman 2015), each followed by a relu.
 
-    Takes images [B, H, W, 3] in [-1, 1], which it normalizes as (x - SHIFT) / SCALE, and returns
-    the last activation of every stage: relu1_2, relu2_2, relu3_3, relu4_3, relu5_3, each of half
+    It takes images [B, H, W, 3] in [-1, 1], normalizes them as (x - SHIFT) / SCALE, and returns the
+    last activation of every stage: relu1_2, relu2_2, relu3_3, relu4_3, relu5_3, each of half
     the size (rounded down) of the one before.
     """
 
@@ -39,13 +39,13 @@ class VGG16(nnx.Module):
         )
 
     def first(self, stages: int) -> "VGG16":
-        """Copy the first stages to a network that shares no memory with this one."""
+        """Return a copy of the first stages, which shares no memory with this network."""
         copy = jax.tree.map(jnp.copy, self)
         del copy.stages[stages:]
         return copy
 
     def __call__(self, images: Float[Array, "b h w 3"]) -> list[Float[Array, "b _ _ _"]]:
-        """Compute one activation [B, H / 2ⁱ, W / 2ⁱ, C] for each stage.
+        """Compute the activation [B, H / 2ⁱ, W / 2ⁱ, C] of each stage i.
 
         Raises:
             ArrayError: if the images are so small that the last activation would be empty.
