@@ -46,7 +46,7 @@ def test_encode_flip_decode(photo: Path, tmp_path: Path):
     command("flip", z, "-h", "-v", "--out", flipped)
     command("decode", flipped, "--out", out, *WEIGHTS)
     with Image.open(out / "corner.png") as image:
-        picture = np.asarray(image)
+        pixels = np.asarray(image)
 
     vae = aura_jax.load(GOLDEN_WEIGHTS)
     padded = np.pad(read_image(photo), ((0, 2), (0, 3), (0, 0)), mode="edge")
@@ -54,7 +54,7 @@ def test_encode_flip_decode(photo: Path, tmp_path: Path):
         aura_jax.encode(vae, padded[None]), horizontal=True, vertical=True
     )
     decoded = np.asarray(aura_jax.decode(vae, latent)[0])
-    np.testing.assert_array_equal(picture, to_uint8(decoded[2:, 3:]))  # where the padding went
+    np.testing.assert_array_equal(pixels, to_uint8(decoded[2:, 3:]))  # where the padding went
 
 
 def test_flipping_twice_gives_the_file_back(photo: Path, tmp_path: Path):

@@ -31,8 +31,8 @@ def test_there_and_back(tmp_path: Path):
 def test_the_box_moves_with_the_flip():
     flipped = Latent(VALUES, (0, 0, 20, 9)).flipped({"horizontal": True, "vertical": True}, 8)
     assert flipped.box == (4, 7, 24, 16)
-    picture = np.arange(16 * 24).reshape(16, 24, 1)
-    np.testing.assert_array_equal(flipped.cut(picture[::-1, ::-1]), picture[:9, :20][::-1, ::-1])
+    pixels = np.arange(16 * 24).reshape(16, 24, 1)
+    np.testing.assert_array_equal(flipped.cut(pixels[::-1, ::-1]), pixels[:9, :20][::-1, ::-1])
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,8 @@ def test_crops_come_from_the_image(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     ramp = np.arange(128, dtype=np.uint8)
-    picture = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], np.uint8(7)), axis=-1)
-    Image.fromarray(picture).save(folder / "ramp.png")
+    pixels = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], np.uint8(7)), axis=-1)
+    Image.fromarray(pixels).save(folder / "ramp.png")
     data = stream(folder, tmp_path / "skipped", crops=(Crops(32, 1),))
     sides = []
     for _ in range(20):

@@ -87,6 +87,7 @@ def train(
             STEP,
             "Networks to train: all, encoder or decoder; a network that is not trained keeps its "
             "parameters.",
+            metavar="[all|encoder|decoder]",
         ),
     ] = "all",
     loss: Annotated[
@@ -104,6 +105,7 @@ def train(
             STEP,
             "How to normalize the gradients of image losses: batch (each pixel by the norm over "
             "the batch), tensor (by the norm of the whole gradient) or none.",
+            metavar="[batch|tensor|none]",
             show_default="batch; for the default losses without --perceptual: none",
         ),
     ] = None,
