@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aura_jax.cli.options import DEFAULT_WEIGHTS, Images, Json, Weights, dtype_option
+from aura_jax.cli.start import importing
 from aura_jax.console import console, messages, progress, say
 from aura_jax.errors import CacheError
 from aura_jax.extras import needs
@@ -102,7 +103,7 @@ def make(
 ) -> None:
     """Encode images to latents, in shards; run the same command again to resume."""
     index, count = _parse_job(job)
-    with needs("cache"):
+    with importing(), needs("cache"):
         from aura_jax.latents import build
         from aura_jax.latents.executors import EXECUTORS
     with _watched() as listener:
@@ -151,7 +152,7 @@ def verify(
     ] = None,
 ) -> None:
     """Check every file and record of a cache, and encode some of its images again."""
-    with needs("cache"):
+    with importing(), needs("cache"):
         from aura_jax.latents.source import LatentSource
         from aura_jax.latents.verify import check_sample, check_shards
     source = LatentSource(folder)
@@ -172,7 +173,7 @@ def verify(
 @cache.command(epilog="Example: aura-jax cache stats latents/ --json")
 def stats(folder: Folder, as_json: Json = False) -> None:
     """Measure mean and deviation of each channel, for `normalize`, and keep them in the cache."""
-    with needs("cache"):
+    with importing(), needs("cache"):
         from aura_jax.latents.measure import measure
         from aura_jax.latents.source import LatentSource
     source = LatentSource(folder)
