@@ -72,9 +72,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = _beside(path)
     try:
         _create(temporary)
+        mode = temporary.stat().st_mode
         yield temporary
-        if path.is_file():
-            temporary.chmod(path.stat().st_mode & 0o7777)
+        kept = path.stat().st_mode if path.is_file() else mode
+        temporary.chmod(kept & 0o7777)  # safetensors puts a file of mode 0600 in its place
         _sync(temporary)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:  # safetensors raises its own error for a full disk

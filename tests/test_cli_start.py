@@ -1,11 +1,13 @@
 """The command before its work: help, version, completion, and Ctrl-C while modules are imported."""
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 import typer
@@ -123,3 +125,36 @@ def test_an_ignored_ctrl_c_stays_ignored():
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+INTERRUPTED = """
+import gc, sys
+from aura_jax.cli import app, start
+
+def interrupt(*_):
+    gc.callbacks.clear()
+    raise KeyboardInterrupt
+
+def command():
+    app.run(lambda: {body})
+
+app.main = command
+start.main()
+"""
+
+
+@pytest.mark.parametrize(
+    "body", ["exec('interrupt()')", "gc.callbacks.append(interrupt) or gc.collect()"]
+)
+def test_ctrl_c_in_code_that_hides_it(body: str, tmp_path: Path):
+    """In a callback Python ignores it, and after one in `exec` it ends itself by the signal."""
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED.replace("{body}", body))
+    process = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (process.returncode, process.stderr) == (130, "interrupted\n")

@@ -4,7 +4,9 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from aura_jax import AuraError
 from aura_jax.files import check_folder, check_free, replacing
@@ -51,6 +53,8 @@ def test_the_file_is_synced_and_readable_as_others_are(
         temporary.write_bytes(b"new")
         assert not (tmp_path / "file").exists()
     assert len(synced) == 1
+    with replacing(tmp_path / "tensors") as temporary:
+        save_file({"a": np.zeros(1)}, temporary)  # in a new file, which only its owner may read
     modes = {path.stat().st_mode for path in tmp_path.iterdir()}
     assert len(modes) == 1
 

@@ -52,6 +52,14 @@ def test_attention_in_chunks_is_exact(monkeypatch: pytest.MonkeyPatch, queries: 
     assert relative_error(np.asarray(ours), attention(q, k, v)) <= FP32_PARITY
 
 
+def test_attention_in_float16_compiles_for_a_cpu():
+    """As JAX's own does not: its float16 product is one of GPUs."""
+    q, k, v = np.random.default_rng(0).normal(size=(3, 1, 6, 2, HEAD_DIM)).astype(np.float16)
+    ours = jax.jit(layers.attention)(q, k, v)
+    assert ours.dtype == np.float16
+    assert relative_error(np.asarray(ours), attention(q, k, v)) <= 1e-3
+
+
 def test_attention_never_holds_all_logits():
     """At 1024² all logits are 17 GB; what is held are the float32 logits of a chunk, thrice."""
     shape = jax.ShapeDtypeStruct((1, 128 * 128, 16, HEAD_DIM), jnp.bfloat16)

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aura_jax.cli.options import DEFAULT_WEIGHTS, Images, Json, Weights, dtype_option
+from aura_jax.cli.start import importing
 from aura_jax.console import console, messages, progress, say
 from aura_jax.errors import CacheError
 from aura_jax.extras import needs
@@ -108,7 +109,7 @@ def make(
 ) -> None:
     """Encode a data set to shards of latents. To resume, run the same command again."""
     index, count = _parse_job(job)
-    with needs("cache"):
+    with importing(), needs("cache"):
         from aura_jax.latents import build
         from aura_jax.latents.executors import EXECUTORS
     with _watched() as listener:
@@ -159,7 +160,7 @@ def verify(
     ] = None,
 ) -> None:
     """Check every file and record of a cache, and encode a sample of its images again."""
-    with needs("cache"):
+    with importing(), needs("cache"):
         from aura_jax.latents.source import LatentSource
         from aura_jax.latents.verify import check_sample, check_shards
     source = LatentSource(folder)
@@ -180,7 +181,7 @@ def verify(
 @cache.command(epilog="Example: aura-jax cache stats latents/ --json")
 def stats(folder: Folder, as_json: Json = False) -> None:
     """Measure each channel's mean and standard deviation, and store them in the cache."""
-    with needs("cache"):
+    with importing(), needs("cache"):
         from aura_jax.latents.measure import measure
         from aura_jax.latents.source import LatentSource
     source = LatentSource(folder)

@@ -12,7 +12,7 @@ DEFAULT_WEIGHTS = "small"
 
 
 def dtype_option(
-    flag: str, purpose: str, choices: Sequence[str], default: str | None = None
+    flag: str, purpose: str, choices: Sequence[str], default: str | None = None, **more: Any
 ) -> Any:
     """Make an option that takes a dtype by its full or short name, such as bfloat16 or bf16.
 
@@ -21,6 +21,7 @@ def dtype_option(
         purpose: the start of the help text, before the choices, such as "Compute in this dtype".
         choices: the full names of the dtypes that it accepts, one of which the command receives.
         default: a description of the default, if it depends on the machine.
+        more: other arguments of `typer.Option`.
     """
 
     def dtype(text: str) -> str:
@@ -39,6 +40,7 @@ def dtype_option(
         parser=dtype,
         help=f"{purpose}: {', '.join(choices)} (short forms such as bf16 are accepted).",
         show_default=default or True,
+        **more,
     )
 
 

@@ -23,6 +23,7 @@ def run(app: typer.Typer) -> None:
     except (KeyboardInterrupt, SystemExit) as end:
         if getattr(end, "code", INTERRUPTED) == INTERRUPTED:
             messages.print("interrupted")
+            exec("")  # else Python kills itself if the interrupt came in code run by `exec`
             sys.exit(INTERRUPTED)
         raise
     except (AuraError, OSError) as error:

@@ -2,14 +2,20 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 INTERRUPTED = 130  # the exit status of shells for a command that Ctrl-C ended
 
 
 def main() -> None:
     """Run the command aura-jax."""
+    sys.unraisablehook = exit_if_interrupted
     with importing():
         from aura_jax.cli.app import main as command
     command()
@@ -30,6 +36,16 @@ def importing() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def exit_if_interrupted(ignored: "UnraisableHookArgs") -> None:
+    """Exit on a KeyboardInterrupt that Python would ignore, and report other exceptions as Python.
+
+    Callbacks of the garbage collector ignore what is raised in them, and JAX has one.
+    """
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        exit_at_once()
+    sys.__unraisablehook__(ignored)
 
 
 def exit_at_once(*_: object) -> None:

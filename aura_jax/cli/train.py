@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from aura_jax.cli.interruption import interruption
+from aura_jax.cli.options import dtype_option
 from aura_jax.cli.start import INTERRUPTED
 from aura_jax.config import PRESETS, AuraConfig
 from aura_jax.errors import TrainingError
@@ -122,11 +123,12 @@ def train(
     ] = False,
     compute_dtype: Annotated[
         str | None,
-        _option(
-            STEP,
-            "Dtype to compute in; parameters stay float32.",
-            show_default="float32 on a CPU, bfloat16 on a GPU or TPU",
-            metavar="[bfloat16|float32]",
+        dtype_option(
+            "--compute-dtype",
+            "Compute in this dtype, with parameters in float32",
+            ("bfloat16", "float32"),
+            default="float32 on a CPU, bfloat16 on a GPU or TPU",
+            rich_help_panel=STEP,
         ),
     ] = None,
     ema: Annotated[

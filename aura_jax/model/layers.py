@@ -101,12 +101,24 @@ class AttnBlock(nnx.Module):
         return x + self.proj_out(out.reshape(b, h, w, c))
 
 
+def plain_attention(
+    q: Float[Array, "b t n d"], k: Float[Array, "b s n d"], v: Float[Array, "b s n d"]
+) -> Float[Array, "b t n d"]:
+    """Compute softmax(q kᵀ / sqrt(d)) v per head, holding all logits at once.
+
+    float16 is computed in float32, since only GPUs compile JAX's float16 attention.
+    """
+    wide = jnp.float32 if q.dtype == jnp.float16 else q.dtype
+    out = jax.nn.dot_product_attention(*(x.astype(wide) for x in (q, k, v)))
+    return out.astype(q.dtype)
+
+
 def attention(
     q: Float[Array, "b t n d"],
     k: Float[Array, "b t n d"],
     v: Float[Array, "b t n d"],
     *,
-    attend: Attention = jax.nn.dot_product_attention,
+    attend: Attention = plain_attention,
 ) -> Float[Array, "b t n d"]:
     """Compute softmax(q kᵀ / sqrt(d)) v per head, in memory that grows with tokens, not tokens².
 
