@@ -248,7 +248,6 @@ def test_losses_without_perceptual_weights_are_said(paths: list[str], out: Path)
         (["--init", str(GOLDEN_WEIGHTS)], "give either config, for a new model, or init"),
         (["--steps", "0"], "steps"),
         (["--seed", "-1"], "seed=-1: expected a finite number, 0 or more"),
-        (["--compute-dtype", "float8"], "dtype 'float8': expected bfloat16 or float32"),
         (["--coordinator", "auto"], "coordinator auto: no cluster was found"),
         (["--coordinator", "here"], "expected HOST:PORT,COUNT,INDEX or auto"),
     ],
@@ -256,6 +255,12 @@ def test_losses_without_perceptual_weights_are_said(paths: list[str], out: Path)
 def test_refusals(paths: list[str], out: Path, more: list[str], expected: str) -> None:
     assert expected in message(train(paths, out, *more))
     assert not out.exists()
+
+
+def test_an_unknown_dtype_is_a_mistake_of_usage(paths: list[str], out: Path) -> None:
+    result = train(paths, out, "--compute-dtype", "float8")
+    assert result.exit_code == 2
+    assert "expected bfloat16 or float32" in " ".join(result.output.split())
 
 
 def test_outputs_that_cannot_be_written_are_refused_first(

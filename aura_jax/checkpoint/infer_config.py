@@ -37,7 +37,10 @@ def find_config(
         reason = f"no model has the shapes of its tensors: {error}"
     config = given or declared or inferred
     if config is None:
-        line = f"config: the sizes of the model are unknown ({reason}); give config="
+        line = (
+            f"config: the sizes of the model are unknown ({reason}); if the file holds such a "
+            "model, give config= to aura_jax.load"
+        )
         raise CheckpointError("\n  ".join((f"{stored.source}:", *problems, line)))
     for source, other in (("the file's metadata says", declared), ("its shapes say", inferred)):
         if other not in (None, config):

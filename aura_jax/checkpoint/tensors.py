@@ -61,7 +61,9 @@ def open_safetensors(
         CheckpointError: if the file cannot be read, is a pickle, or has an invalid header.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such file")
+    if not path.is_file():
         raise CheckpointError(f"{path}: is not a regular file; name the checkpoint file itself")
     try:
         handle = safe_open(path, "np")

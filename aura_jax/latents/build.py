@@ -151,6 +151,8 @@ def _size(size: int | None, config: AuraConfig, shards: Sequence[ShardInput]) ->
     height, width = _first_size(shards) if size is None else (size, size)
     multiple = config.downsampling
     if min(height, width) < 1 or height % multiple or width % multiple:
+        if size is not None:
+            raise CacheError(f"--size {size}: expected a positive multiple of {multiple}")
         raise CacheError(
             f"images of {width} x {height}: expected multiples of {multiple}; give --size"
         )
