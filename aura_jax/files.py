@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,6 +56,21 @@ def check_own(path: Path, marker: Path, noun: str) -> None:
         return
     if any(not entry.name.startswith(".") for entry in path.iterdir()):
         raise AuraError(f"{path}: holds files, but no {noun}; give an empty folder")
+
+
+def check_outside(path: Path, sources: Iterable[Path]) -> None:
+    """Raise an error if an output folder lies in a folder of input images.
+
+    Its files would become inputs of the next run.
+
+    Raises:
+        AuraError: with the folder that it lies in.
+    """
+    for source in sources:
+        if source.is_dir() and path.resolve().is_relative_to(source.resolve()):
+            raise AuraError(
+                f"{path}: lies in {source}, a folder of input images; give a folder outside"
+            )
 
 
 @contextmanager

@@ -240,7 +240,7 @@ def test_folders_that_cannot_be_written(tmp_path: Path, photos: Path) -> None:
         make(none, tmp_path / "notes", none)
     with pytest.raises(AuraError, match=r"mine\.txt: is a file; give a folder"):
         make(none, tmp_path / "notes" / "mine.txt", none)
-    with pytest.raises(CacheError, match="lies within"):
+    with pytest.raises(AuraError, match=r"lies in .*, a folder of input images"):
         make(photos, photos / "latents", none)
     with pytest.raises(AuraError, match=r"^/proc/latents: cannot be written"):
         make(none, Path("/proc/latents"), none)

@@ -15,6 +15,7 @@ from aura_jax.checkpoint.tensors import open_safetensors
 from aura_jax.config import AuraConfig
 from aura_jax.dtypes import as_dtype, default_compute_dtype
 from aura_jax.errors import CacheError, ImageError, first_of
+from aura_jax.files import check_outside
 from aura_jax.images.io import decode_8_bit
 from aura_jax.latents.choices import Format
 from aura_jax.latents.encode_shard import Work
@@ -74,7 +75,7 @@ def make(
         compute_dtype = as_dtype(compute_dtype, COMPUTE_DTYPES, name="compute dtype")
     folder = CacheFolder(out)
     folder.check()
-    _check_outside(out, images)
+    check_outside(out, images)
     checkpoint = find_checkpoint(weights)
     config = summarize(open_safetensors(checkpoint)).config
     config.check_rgb(weights)
@@ -135,15 +136,6 @@ def _make(
             return folder.finish(draft, files)
     except BusyError:
         return None
-
-
-def _check_outside(out: Path, images: Sequence[Path]) -> None:
-    resolved = out.resolve()
-    for place in images:
-        if place.is_dir() and resolved.is_relative_to(place.resolve()):
-            raise CacheError(
-                f"{out}: lies within {place}, a folder of input images; give a folder outside"
-            )
 
 
 def _size(size: int | None, config: AuraConfig, shards: Sequence[ShardInput]) -> tuple[int, int]:

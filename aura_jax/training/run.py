@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from aura_jax.checkpoint.loading import load
 from aura_jax.dtypes import default_compute_dtype
 from aura_jax.errors import TrainingError
+from aura_jax.files import check_outside
 from aura_jax.images.readers import ImageFile, find_images
 from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.training.config import PUBLISHED_LOSSES, RunSpec
@@ -58,11 +59,9 @@ def open_run(
 
 
 def _find(spec: RunSpec, out: Path) -> Sequence[ImageFile]:
-    if out.resolve().is_relative_to(Path(spec.data).resolve()):
-        raise TrainingError(
-            f"{out}: lies in the data, so plots would become training images; give a folder outside"
-        )
-    return find_images([Path(spec.data)])
+    data = [Path(spec.data)]
+    check_outside(out, data)
+    return find_images(data)
 
 
 def _resolved(spec: RunSpec, images: Sequence[ImageFile]) -> RunSpec:
