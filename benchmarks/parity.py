@@ -30,7 +30,7 @@ def main() -> None:
             ours = relative_error(flax_outputs(vae, part, x)["conv_out"], golden[output])
             theirs = golden.get(f"torch_{label}.{output}")
             other = "" if theirs is None else f"{relative_error(theirs, golden[output]):.2e}"
-            table.add_row(output, label, f"{ours:.2e}", other)
+            table.add_row(output, str(jnp.dtype(dtype)), f"{ours:.2e}", other)
     console.print(table)
 
 
