@@ -22,7 +22,7 @@ def main() -> None:
     Errors are relative L2 distances from float64 runs of the reference.
     """
     golden = read_golden()
-    table = Table("output", "type", "aura-jax", "PyTorch", box=box.MARKDOWN)
+    table = Table("output", "dtype", "aura-jax", "PyTorch", box=box.MARKDOWN)
     for dtype, label in ((jnp.float32, "f32"), (jnp.bfloat16, "bf16")):
         vae = aura_jax.load(GOLDEN_WEIGHTS, dtype=dtype)
         for output, (part, source) in OUTPUTS.items():
