@@ -111,6 +111,9 @@ def test_fast_is_winograd_for_wide_float32_alone(
     assert isinstance(downsample.conv, nnx.Conv)  # of stride 2
     for other in (rewritten(tiny_vae, BF16, "fast"), rewritten(tiny_vae, F32, "highest")):
         assert isinstance(other.decoder.mid.block_1.conv1, nnx.Conv)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # TF32 would add to its rounding
+    on_gpu = rewritten(tiny_vae, F32, "fast")
+    assert isinstance(on_gpu.decoder.mid.block_1.conv1, nnx.Conv)
 
 
 def test_the_model_stays_as_it_was(golden_vae: AuraEquiVAE) -> None:

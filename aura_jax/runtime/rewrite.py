@@ -2,6 +2,7 @@
 
 from typing import Any, Literal, get_args
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -27,7 +28,7 @@ def rewritten(vae: AuraEquiVAE, dtype: np.dtype, precision: Precision) -> AuraEq
         vae: the model, which is not changed.
         dtype: the dtype to compute in and to keep the kernels in.
         precision: "highest" makes only replacements that are exact but for the order of sums;
-            "fast" also uses Winograd's convolutions in float32.
+            "fast" also uses Winograd's convolutions in float32 on a CPU.
 
     Raises:
         AuraError: if the precision is unknown.
@@ -60,7 +61,7 @@ def _replacement(module: nnx.Module, dtype: np.dtype, precision: Precision) -> n
             return FusedGroupNorm(module)
         case Upsample():
             return FoldedUpsample(module, dtype)
-        case nnx.Conv() if precision == "fast" and dtype == jnp.float32 and _is_wide(module):
+        case nnx.Conv() if precision == "fast" and _is_for_winograd(module, dtype):
             return WinogradConv(module)
         case nnx.Conv():
             module.dtype = dtype
@@ -72,8 +73,11 @@ def _replacement(module: nnx.Module, dtype: np.dtype, precision: Precision) -> n
     return None
 
 
-def _is_wide(conv: nnx.Conv) -> bool:
-    """Return whether a convolution is 3×3, of stride 1, and so wide that Winograd's is faster."""
-    channels = min(conv.in_features, conv.out_features)
+def _is_for_winograd(conv: nnx.Conv, dtype: np.dtype) -> bool:
+    """Return whether Winograd's convolution is faster: 3×3, stride 1, wide, float32 on a CPU.
+
+    On a GPU "fast" means TF32, whose rounding Winograd's transforms would multiply.
+    """
+    on_cpu = dtype == jnp.float32 and jax.default_backend() == "cpu"
     plain = conv.kernel_size == (3, 3) and conv.strides in (1, (1, 1))
-    return plain and channels >= WINOGRAD_CHANNELS
+    return on_cpu and plain and min(conv.in_features, conv.out_features) >= WINOGRAD_CHANNELS
