@@ -8,7 +8,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from aura_jax import AuraConfig, AuraEquiVAE
-from aura_jax.model.parameters import blueprint, filled, parameters
+from aura_jax.model.parameters import blueprint, merge, parameters
 from aura_jax.training.networks.lpips import LPIPS, abstract_lpips
 
 
@@ -30,4 +30,4 @@ def _random[M: nnx.Module](module: M) -> M:
             values = rng.standard_normal(param.shape, np.float32)
             values /= math.sqrt(math.prod(param.shape[:-1]))
         arrays[name] = jnp.asarray(abs(values) if name.startswith("heads") else values, param.dtype)
-    return filled(module, arrays)
+    return merge(nnx.graphdef(module), arrays)

@@ -12,8 +12,8 @@ import aura_jax
 from aura_jax import AuraConfig, AuraEquiVAE, flip_images, flip_latents
 from aura_jax.config import PRESETS
 from aura_jax.dtypes import FLOAT32
+from aura_jax.model.parameters import Params, merge, split
 from aura_jax.training.init import new_model, starting_point
-from aura_jax.training.params import Params, split
 from convert.tolerances import EQUIVARIANCE, NOT_EQUIVARIANT
 from tests.conftest import GOLDEN_CONFIG
 from tests.recipes import ONE_LEVEL, disturb
@@ -28,7 +28,7 @@ def error(a: jax.Array, b: jax.Array) -> float:
 
 def disturbed(vae: AuraEquiVAE) -> AuraEquiVAE:
     graph, params = split(vae)
-    return graph.merge(disturb(params))
+    return merge(graph, disturb(params))
 
 
 def commutator(vae: AuraEquiVAE, horizontal: bool, vertical: bool, signed: bool = True) -> float:

@@ -33,7 +33,7 @@ from aura_jax.dtypes import FLOAT32, as_dtype, default_compute_dtype
 from aura_jax.errors import AuraError
 from aura_jax.files import replacing
 from aura_jax.model.autoencoder import AuraEquiVAE
-from aura_jax.model.parameters import blueprint, filled, parameters, shapes_of
+from aura_jax.model.parameters import blueprint, merge, parameters, shapes_of
 
 NOUN = "a usable AuraEquiVAE checkpoint"
 
@@ -82,7 +82,8 @@ def build(
     model = blueprint(config, compute, cast or _stored_type(tensors))
     expected = in_layout(shapes_of(model), layout)
     arrays = read_exactly(stored, expected, NOUN, dtype=cast, problems=problems)
-    return filled(model, {n: jnp.asarray(a) for n, a in _in_flax(arrays, layout)})
+    params = {n: jnp.asarray(a) for n, a in _in_flax(arrays, layout)}
+    return merge(nnx.graphdef(model), params)
 
 
 def save(vae: AuraEquiVAE, path: str | Path, *, layout: Layout = "flax") -> None:

@@ -1,8 +1,7 @@
-"""Parameters of a module by dotted name, and modules that have shapes but no values yet."""
+"""Split a module into its graph and its parameters by name, and make one without values."""
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from flax import nnx
@@ -12,15 +11,12 @@ from aura_jax.arrays import Shape
 from aura_jax.config import AuraConfig
 from aura_jax.model.autoencoder import AuraEquiVAE
 
-
-def dotted(path: tuple[Any, ...]) -> str:
-    """Join the parts of a path into a name, such as encoder.down.0.block.0.conv1.kernel."""
-    return ".".join(map(str, path))
+type Params = dict[str, Array]  # by dotted name
 
 
 def parameters(state: nnx.State) -> dict[str, nnx.Variable]:
-    """Return the variables of a module's state by dotted name."""
-    return {dotted(path): param for path, param in nnx.to_flat_state(state)}
+    """Return the variables of a state by name, such as encoder.down.0.block.0.conv1.kernel."""
+    return {".".join(map(str, path)): param for path, param in nnx.to_flat_state(state)}
 
 
 def shapes_of(module: nnx.Module) -> dict[str, Shape]:
@@ -28,26 +24,25 @@ def shapes_of(module: nnx.Module) -> dict[str, Shape]:
     return {name: tuple(p.shape) for name, p in parameters(nnx.state(module)).items()}
 
 
-def abstract[M: nnx.Module](build: Callable[[], M]) -> M:
-    """Build a module whose parameters have shapes and dtypes but no values, without computing."""
-    return nnx.eval_shape(build)
-
-
 @functools.lru_cache(maxsize=8)
 def blueprint(config: AuraConfig, dtype: np.dtype, param_dtype: np.dtype) -> AuraEquiVAE:
-    """Return the abstract autoencoder of a config; it is cached, so callers must not change it."""
-    return abstract(
+    """Return the autoencoder of a config without values, cached: callers must not change it."""
+    return nnx.eval_shape(
         lambda: AuraEquiVAE(config, dtype=dtype, param_dtype=param_dtype, rngs=nnx.Rngs(0))
     )
 
 
-def filled[M: nnx.Module](module: M, arrays: Mapping[str, Array]) -> M:
-    """Return a copy of a module, abstract or not, that holds these arrays.
-
-    Args:
-        module: the structure.
-        arrays: the value of every parameter by dotted name, in any dtype.
-    """
+def split[M: nnx.Module](module: M) -> tuple[nnx.GraphDef[M], Params]:
+    """Split a module into its static graph and a flat dictionary of parameters."""
     graph, state = nnx.split(module)
-    params = [(path, nnx.Param(arrays[dotted(path)])) for path, _ in nnx.to_flat_state(state)]
-    return nnx.merge(graph, nnx.from_flat_state(params))
+    return graph, {name: param.get_value() for name, param in parameters(state).items()}
+
+
+def merge[M: nnx.Module](graph: nnx.GraphDef[M], params: Mapping[str, Array]) -> M:
+    """Build the module of a graph from all of its parameters, which may have any dtype."""
+    state = [(_path(name), nnx.Param(value)) for name, value in params.items()]
+    return nnx.merge(graph, nnx.from_flat_state(state))
+
+
+def _path(name: str) -> tuple[str | int, ...]:
+    return tuple(int(part) if part.isdecimal() else part for part in name.split("."))

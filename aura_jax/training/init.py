@@ -19,9 +19,8 @@ from jaxtyping import Array, Float, Int
 from aura_jax.config import NORM_GROUPS, AuraConfig
 from aura_jax.dtypes import FLOAT32
 from aura_jax.model.autoencoder import AuraEquiVAE
-from aura_jax.model.parameters import blueprint
+from aura_jax.model.parameters import blueprint, merge, split
 from aura_jax.symmetry import HORIZONTAL_SIGNS, VERTICAL_SIGNS
-from aura_jax.training.params import split
 
 # For each flip: the axis of a kernel that it reverses, the latent channels that it negates, and the
 # bit that it changes in the number of a hidden channel's norm group.
@@ -68,7 +67,7 @@ def starting_point(vae: AuraEquiVAE) -> AuraEquiVAE:
         for name, kernel in params.items()
         if kernel.ndim == 4
     }
-    return graph.merge(params | kernels | references)
+    return merge(graph, params | kernels | references)
 
 
 def _reference(width: int) -> Float[Array, " c"]:

@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from aura_jax.errors import TrainingError
 from aura_jax.model.autoencoder import AuraEquiVAE, clamp_latents
+from aura_jax.model.parameters import Params, merge, split
 from aura_jax.noise import perturb
 from aura_jax.symmetry import Flips, flip_images, flip_latents, random_flips
 from aura_jax.training.config import Recipe
@@ -20,7 +22,6 @@ from aura_jax.training.networks.discriminator import (
     generator_loss,
 )
 from aura_jax.training.networks.lpips import LPIPS, Perceptual
-from aura_jax.training.params import ModuleGraph, Params, split
 
 type Latents = Float[Array, "b hz wz z"]
 
@@ -56,9 +57,9 @@ class Objective:
     """
 
     recipe: Recipe
-    vae: ModuleGraph[AuraEquiVAE]
-    lpips: ModuleGraph[LPIPS] | None = None
-    discriminator: ModuleGraph[PatchDiscriminator] | None = None
+    vae: nnx.GraphDef[AuraEquiVAE]
+    lpips: nnx.GraphDef[LPIPS] | None = None
+    discriminator: nnx.GraphDef[PatchDiscriminator] | None = None
 
     def __call__(
         self,
@@ -77,7 +78,7 @@ class Objective:
             draws: the noise keys and flips.
             step: the number of the step, counted from 0.
         """
-        vae = self.vae.merge(params["vae"])
+        vae = merge(self.vae, params["vae"])
         z, decoded, target = self._forward(vae, images, draws)
         terms = {"psnr": -10 * jnp.log10(l2(decoded, target) / 4)}
         total = jnp.zeros(())
@@ -95,7 +96,7 @@ class Objective:
             active = name != "gan" or step >= self.recipe.gan_start
             total += jnp.where(active, weight * terms[name], 0.0)
         if self.discriminator is not None:
-            judge = self.discriminator.merge(params["discriminator"])
+            judge = merge(self.discriminator, params["discriminator"])
             fake = judge(jax.lax.stop_gradient(decoded))
             terms["discriminator"] = discriminator_loss(judge(target), fake)
             total += terms["discriminator"]
@@ -128,10 +129,10 @@ class Objective:
     ) -> dict[str, Callable[[Images, Images], Scalar]]:
         losses = dict(IMAGE_LOSSES)
         if self.lpips is not None:
-            distance = self.lpips.merge(lpips)
+            distance = merge(self.lpips, lpips)
             losses["lpips"] = lambda decoded, target: distance(decoded, target).mean()
         if self.discriminator is not None:
-            judge = self.discriminator.merge(jax.lax.stop_gradient(params["discriminator"]))
+            judge = merge(self.discriminator, jax.lax.stop_gradient(params["discriminator"]))
             losses["gan"] = lambda decoded, target: generator_loss(judge(target), judge(decoded))
         return losses
 

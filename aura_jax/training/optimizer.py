@@ -4,8 +4,8 @@ from collections.abc import Hashable
 
 import optax
 
+from aura_jax.model.parameters import Params
 from aura_jax.training.config import Recipe
-from aura_jax.training.params import Params
 
 BETAS = (0.9, 0.95)
 

@@ -14,12 +14,12 @@ from jaxtyping import Array, UInt8
 
 from aura_jax.images.transforms import to_float
 from aura_jax.model.autoencoder import AuraEquiVAE
+from aura_jax.model.parameters import Params, merge
 from aura_jax.training.config import Recipe
 from aura_jax.training.losses import Scalar
 from aura_jax.training.networks.lpips import Perceptual
 from aura_jax.training.objective import Draws, draw, prepare
 from aura_jax.training.optimizer import make_optimizer
-from aura_jax.training.params import Params
 
 type Metrics = dict[str, Scalar]
 
@@ -98,7 +98,7 @@ class Trainer:
 
     def averaged(self, state: TrainState) -> AuraEquiVAE:
         """Build the autoencoder with the averaged parameters."""
-        return self.objective.vae.merge(state.ema_params)
+        return merge(self.objective.vae, state.ema_params)
 
     def _first_state(self, params: dict[str, Params]) -> TrainState:
         # Copied, since a step donates the memory of its input state.

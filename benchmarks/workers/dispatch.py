@@ -4,10 +4,11 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from aura_jax import AuraConfig, Codec
 from aura_jax.dtypes import FLOAT32
-from aura_jax.model.parameters import blueprint, filled, shapes_of
+from aura_jax.model.parameters import blueprint, merge, shapes_of
 from benchmarks.flops import PARTS, Part
 from benchmarks.workers.server import seconds_of
 
@@ -22,7 +23,8 @@ def dispatch_seconds(config: AuraConfig, dtype: str) -> dict[Part, float]:
     """
     narrow = dataclasses.replace(config, ch=NARROW)
     model = blueprint(narrow, jnp.dtype(dtype), FLOAT32)
-    codec = Codec(filled(model, {name: jnp.zeros(s) for name, s in shapes_of(model).items()}))
+    params = {name: jnp.zeros(shape) for name, shape in shapes_of(model).items()}
+    codec = Codec(merge(nnx.graphdef(model), params))
     side = LATENT_SIDE * config.downsampling
     images = jnp.zeros((1, side, side, config.in_channels), jnp.float32)
     inputs = {"encode": images, "decode": codec.encode(images)}

@@ -13,7 +13,7 @@ from aura_jax.checkpoint.tensors import open_safetensors
 from aura_jax.checkpoint.validation import read_exactly
 from aura_jax.dtypes import FLOAT32
 from aura_jax.model.layers import LayerOptions
-from aura_jax.model.parameters import abstract, filled, shapes_of
+from aura_jax.model.parameters import merge, shapes_of
 from aura_jax.training.networks.vgg import STAGES, VGG16
 
 UNIT_EPSILON = 1e-10
@@ -94,10 +94,10 @@ def load_perceptual(path: str | Path) -> Perceptual:
     networks = abstract_lpips() if heads else nnx.Dict(vgg=abstract_lpips().vgg)
     noun = "a file that `python -m convert.perceptual` wrote"
     arrays = read_exactly(stored, shapes_of(networks), noun, dtype=FLOAT32)
-    loaded = filled(networks, {name: jnp.asarray(array) for name, array in arrays})
+    loaded = merge(nnx.graphdef(networks), {name: jnp.asarray(x) for name, x in arrays})
     return Perceptual(loaded.vgg, loaded if isinstance(loaded, LPIPS) else None)
 
 
 def abstract_lpips(dtype: DTypeLike = jnp.float32) -> LPIPS:
     """Build LPIPS with shapes but no values, for loading a file."""
-    return abstract(lambda: LPIPS(dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0)))
+    return nnx.eval_shape(lambda: LPIPS(dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0)))
