@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from aura_jax import AuraError
 from aura_jax.files import check_folder, check_free, replacing
-from aura_jax.images.readers import visible_files
+from aura_jax.images.readers import find_files
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
@@ -39,7 +39,7 @@ def test_visible_files_are_found_once(tmp_path: Path):
     for link, target in {"d/loop": ".", "z": "d", "far": outside, "lost.png": "nowhere"}.items():
         (tmp_path / link).symlink_to(target)
     (tmp_path / "d/up").symlink_to("..")
-    found = [path.relative_to(tmp_path).as_posix() for path in visible_files(tmp_path)]
+    found = [path.relative_to(tmp_path).as_posix() for path in find_files(tmp_path)]
     assert found == ["a.png", "d/e.png", "d/f/g.png", "far/h.png", "lost.png"]
 
 

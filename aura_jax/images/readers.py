@@ -72,25 +72,30 @@ def find_images(places: Iterable[Path]) -> list[ImageFile]:
     Raises:
         ImageError: if a place does not exist or holds no images, or a tar cannot be read.
     """
-    return [file for place in places for file in _files_in(place)]
+    return [image for place in places for image in _images_of(place)]
 
 
-def visible_files(folder: Path) -> list[Path]:
-    """List the files in a folder and below it, sorted, without hidden files and folders.
+def find_files(place: Path) -> list[Path]:
+    """List the image files and tars of a folder, sorted; or a file itself, whatever its name.
 
-    Symbolic links to folders are followed, but no folder is visited twice. Broken links are listed
-    too, so that reading them raises an error.
+    A folder is searched at any depth, without hidden files and folders. Symbolic links to folders
+    are followed, but no folder is visited twice. Broken links are listed too, so that reading them
+    raises an error.
 
     Raises:
         OSError: if a folder cannot be read; its files must not be missing silently.
     """
-    found, seen = [], {folder.resolve()}
-    for parent, folders, names in folder.walk(on_error=_give_up, follow_symlinks=True):
+    if not place.exists():
+        raise ImageError(f"{place}: no such file or folder")
+    if not place.is_dir():
+        return [place]
+    found, seen = [], {place.resolve()}
+    for parent, folders, names in place.walk(on_error=_give_up, follow_symlinks=True):
         places = {name: (parent / name).resolve() for name in sorted(folders) if name[0] != "."}
         folders.clear()
-        for name, place in places.items():
-            if place not in seen:
-                seen.add(place)
+        for name, target in places.items():
+            if target not in seen:
+                seen.add(target)
                 folders.append(name)
         found += [parent / name for name in names if name[0] != "."]
     return sorted(path for path in found if path.is_file() or path.is_symlink())
@@ -139,23 +144,20 @@ def check_skipped(skipped: Mapping[str, str], limit: int, advice: str) -> None:
         )
 
 
-def _files_in(place: Path) -> list[ImageFile]:
-    if not place.exists():
-        raise ImageError(f"{place}: no such file or folder")
-    if not place.is_dir() and not is_tar(place):
-        return [ImageFile(place)]
-    paths = visible_files(place) if place.is_dir() else [place]
-    files = [file for path in paths for file in _images_of(path)]
-    if not files:
+def _images_of(place: Path) -> list[ImageFile]:
+    images = []
+    for path in find_files(place):
+        if is_tar(path):
+            images += [file for name, file in members(path) if is_image_name(Path(name))]
+        else:
+            images.append(ImageFile(path))
+    return _some(place, images)
+
+
+def _some[T](place: Path, found: list[T]) -> list[T]:
+    if not found:
         raise ImageError(f"{place}: no images found, in it or below it or in tars there")
-    return files
-
-
-def _images_of(path: Path) -> Iterator[ImageFile]:
-    if is_tar(path):
-        yield from (file for name, file in members(path) if is_image_name(Path(name)))
-    elif is_image_name(path):
-        yield ImageFile(path)
+    return found
 
 
 def _check_end(path: Path, offset: int) -> None:

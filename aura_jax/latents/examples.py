@@ -12,7 +12,7 @@ from typing import Any
 
 from aura_jax.errors import CacheError, ImageError
 from aura_jax.images.io import is_image_name
-from aura_jax.images.readers import ImageFile, is_tar, members, visible_files
+from aura_jax.images.readers import ImageFile, find_files, is_tar, members
 
 WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 LABELS = ("cls", "json", "txt")  # endings of label files beside an image in a tar
@@ -111,21 +111,14 @@ def _size(image: ImageFile) -> int:
 
 
 def _groups(place: Path, per_shard: int) -> Iterator[tuple[str, tuple[Example, ...]]]:
-    if not place.exists():
-        raise ImageError(f"{place}: no such file or folder")
-    if not place.is_dir() and not is_tar(place):  # named by the user, so any ending is accepted
-        yield place.name, (Example(place.stem, ImageFile(place)),)
-        return
-    files = visible_files(place) if place.is_dir() else [place]
-    tars = [path for path in files if is_tar(path)]
-    images = [path for path in files if is_image_name(path)]
-    if not tars and not images:
-        raise ImageError(f"{place}: no images found, in it or below it or in tars there")
-    for tar in tars:
+    files = find_files(place)
+    for tar in filter(is_tar, files):
         yield tar.name, tuple(_in_tar(tar))
-    labeled = any(path.parent != place for path in images)
+    folder = place if place.is_dir() else place.parent
+    images = [path for path in files if not is_tar(path)]
+    labeled = any(path.parent != folder for path in images)
     for paths in batched(images, per_shard):
-        yield place.name, tuple(_in_folder(path, place, labeled=labeled) for path in paths)
+        yield place.name, tuple(_in_folder(path, folder, labeled=labeled) for path in paths)
 
 
 def _in_folder(path: Path, folder: Path, *, labeled: bool) -> Example:
