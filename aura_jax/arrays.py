@@ -1,4 +1,4 @@
-"""Check arrays that users pass in: kind, layout, dtype and size."""
+"""Check arrays that users pass in, and compare arrays."""
 
 import sys
 from collections.abc import Collection
@@ -18,6 +18,15 @@ def is_array(x: object) -> bool:
     """Return whether `x` is a numpy or a jax array, without importing JAX."""
     jax = sys.modules.get("jax")
     return isinstance(x, np.ndarray) or (jax is not None and isinstance(x, jax.Array))
+
+
+def relative_error(x: np.ndarray, reference: np.ndarray) -> float:
+    """Compute ‖x - reference‖ / ‖reference‖ in the L2 norm, in float64; 0 if both are zero."""
+    exact = reference.astype(np.float64)
+    distance, norm = np.linalg.norm(x.astype(np.float64) - exact), np.linalg.norm(exact)
+    if norm == 0:
+        return 0.0 if distance == 0 else np.inf
+    return float(distance / norm)
 
 
 def check_is_array(name: str, x: Any) -> None:

@@ -15,6 +15,7 @@ from rich import box
 from rich.table import Table
 
 from aura_jax import Codec
+from aura_jax.arrays import relative_error
 from aura_jax.cli.options import DEFAULT_WEIGHTS, Weights
 from aura_jax.cli.run import run
 from aura_jax.console import console
@@ -50,8 +51,7 @@ def main(
     for dtype in STORAGE_DTYPES:
         kept = quantize(latents, dtype)
         z = dequantize(kept)
-        error, decibels = np.linalg.norm(z - latents), _psnr(codec, z, pixels)
-        relative = f"{error / np.linalg.norm(latents):.1e}"
+        decibels, relative = _psnr(codec, z, pixels), f"{relative_error(z, latents):.1e}"
         imagenet = f"{_shard_bytes(kept) / SHARD * IMAGENET / 1e9:.1f}"
         table.add_row(str(dtype), imagenet, relative, f"{decibels:.3f}", f"{best - decibels:.4f}")
     console.print(table)

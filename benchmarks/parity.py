@@ -6,11 +6,12 @@ from rich import box
 from rich.table import Table
 
 import aura_jax
+from aura_jax.arrays import relative_error
 from aura_jax.cli.run import run
 from aura_jax.config import LATENT_LIMIT
 from aura_jax.console import console
 from benchmarks.golden import GOLDEN_WEIGHTS, OUTPUTS, read_golden
-from convert.stages import flax_outputs, relative_error
+from convert.stages import flax_outputs
 
 app = typer.Typer(add_completion=False)
 

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from aura_jax import AuraConfig, load
+from aura_jax.arrays import relative_error
 from aura_jax.checkpoint.names import layout_of, oihw, torch_name
 from aura_jax.checkpoint.tensors import StoredCheckpoint
 from aura_jax.checkpoint.validation import unwrapped
-from convert.stages import Outputs, Part, flax_outputs, relative_error
+from convert.stages import Outputs, Part, flax_outputs
 from convert.tolerances import BF16_AGAINST_TORCH, BF16_ROUNDINGS, FP32_PARITY
 from convert.torch_reference import TorchAuraEquiVAE, outputs_of
 

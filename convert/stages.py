@@ -1,4 +1,4 @@
-"""Run the Flax model stage by stage and measure errors, without PyTorch."""
+"""Run the Flax model stage by stage, without PyTorch."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -13,15 +13,6 @@ from aura_jax.model.autoencoder import Chain
 
 type Part = Literal["encoder", "decoder"]
 type Outputs = Mapping[str, np.ndarray]  # by stage, NHWC
-
-
-def relative_error(x: np.ndarray, reference: np.ndarray) -> float:
-    """Compute ‖x - reference‖ / ‖reference‖ in the L2 norm, in float64; 0 if both are zero."""
-    exact = reference.astype(np.float64)
-    distance, norm = np.linalg.norm(x.astype(np.float64) - exact), np.linalg.norm(exact)
-    if norm == 0:
-        return 0.0 if distance == 0 else np.inf
-    return float(distance / norm)
 
 
 def flax_outputs(vae: AuraEquiVAE, part: Part, x: np.ndarray) -> Outputs:

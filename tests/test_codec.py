@@ -9,11 +9,11 @@ import pytest
 from flax import nnx
 
 from aura_jax import ArrayError, AuraEquiVAE, AuraError, Codec
+from aura_jax.arrays import relative_error
 from aura_jax.config import LATENT_LIMIT
 from aura_jax.images.transforms import to_uint8
 from aura_jax.runtime import program, rewrite
 from benchmarks.golden import OUTPUTS
-from convert.stages import relative_error
 from convert.tolerances import BF16_AGAINST_TORCH, FP32_FAST, FP32_PARITY
 from tests.conftest import Golden
 

@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 
 import aura_jax
 from aura_jax import AuraConfig, AuraError, CheckpointError
+from aura_jax.arrays import relative_error
 from convert.__main__ import app
 from convert.parity import StageError, verify
 from convert.source import open_source
-from convert.stages import relative_error
 from convert.tolerances import FP32_PARITY, FP32_STORAGE
 from convert.torch_reference import TorchAuraEquiVAE
 from tests.commands import invoke

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  PyTorch's own spelling
 from flax import nnx
 
+from aura_jax.arrays import relative_error
 from aura_jax.checkpoint.names import oihw
 from aura_jax.errors import ArrayError
 from aura_jax.model.parameters import parameters
@@ -19,7 +20,6 @@ from aura_jax.training.networks.discriminator import (
     generator_loss,
 )
 from aura_jax.training.networks.vgg import VGG16
-from convert.stages import relative_error
 from convert.tolerances import FP32_PARITY, VGG_GRADIENT
 
 SIZES = [(32, 32), (21, 30), (4, 4)]

@@ -7,7 +7,7 @@ import pytest
 
 import aura_jax
 from aura_jax import AuraEquiVAE
-from convert.stages import relative_error
+from aura_jax.arrays import relative_error
 from convert.tolerances import EQUIVARIANCE, NOT_EQUIVARIANT
 from tests.conftest import CHECKPOINTS, GOLDEN_WEIGHTS
 from tests.mirrored import with_mirrored_decoder

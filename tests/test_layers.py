@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from aura_jax.arrays import relative_error
 from aura_jax.config import HEAD_DIM, NORM_GROUPS
 from aura_jax.model import layers
-from convert.stages import relative_error
 from convert.tolerances import FP32_MEAN, FP32_PARITY
 
 OPTIONS = layers.LayerOptions(dtype=jnp.float32, param_dtype=jnp.float32, rngs=nnx.Rngs(0))

@@ -9,11 +9,12 @@ import pytest
 
 import aura_jax
 from aura_jax import AuraEquiVAE
+from aura_jax.arrays import relative_error
 from aura_jax.config import HEAD_DIM, LATENT_LIMIT
 from aura_jax.model import layers
 from aura_jax.model.autoencoder import Chain
 from benchmarks.golden import OUTPUTS
-from convert.stages import flax_outputs, relative_error
+from convert.stages import flax_outputs
 from convert.tolerances import (
     BF16_AGAINST_TORCH,
     FP32_AGAINST_TORCH,

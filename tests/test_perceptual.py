@@ -16,12 +16,12 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
+from aura_jax.arrays import relative_error
 from aura_jax.errors import ArrayError, CheckpointError
 from aura_jax.model.parameters import parameters
 from aura_jax.training.networks.lpips import LPIPS, load_perceptual
 from aura_jax.training.networks.vgg import SHIFT
 from convert.perceptual import app
-from convert.stages import relative_error
 from convert.tolerances import FP32_PARITY, VGG_GRADIENT
 from tests.random_models import random_lpips
 

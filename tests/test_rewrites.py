@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from aura_jax import AuraEquiVAE
+from aura_jax import AuraEquiVAE, arrays
 from aura_jax.config import HEAD_DIM
 from aura_jax.model import layers
 from aura_jax.model.layers import GroupNorm, LayerOptions, Upsample, conv3x3
@@ -22,7 +22,6 @@ from aura_jax.runtime.kernels.group_norm import FusedGroupNorm
 from aura_jax.runtime.kernels.upsample import FoldedUpsample
 from aura_jax.runtime.kernels.winograd import WinogradConv
 from aura_jax.runtime.rewrite import rewritten
-from convert import stages
 from convert.tolerances import BF16_ROUNDINGS, FP32_FAST, FP32_PARITY
 
 CHANNELS = 32
@@ -31,7 +30,7 @@ F32, BF16 = np.dtype(np.float32), np.dtype(jnp.bfloat16)
 
 
 def relative_error(x: jax.Array, reference: jax.Array) -> float:
-    return stages.relative_error(np.asarray(x), np.asarray(reference))
+    return arrays.relative_error(np.asarray(x), np.asarray(reference))
 
 
 def options(dtype: np.dtype) -> LayerOptions:

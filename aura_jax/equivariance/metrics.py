@@ -6,6 +6,7 @@ import math
 import numpy as np
 from jaxtyping import Float
 
+from aura_jax.arrays import relative_error
 from aura_jax.images.transforms import Pixels
 
 PEAK = 2.0  # images lie in [-1, 1]
@@ -45,7 +46,7 @@ def image_distance(
 ) -> Distance:
     """Measure the distance of pixels in [-1, 1], of any shape, from a reference."""
     error = np.square(np.subtract(image, reference, dtype=np.float64)).mean()
-    return Distance(_decibels(float(error) / PEAK**2), _relative_l2(image, reference))
+    return Distance(_decibels(float(error) / PEAK**2), relative_error(image, reference))
 
 
 def border_and_interior(image: Pixels, reference: Pixels) -> tuple[Distance, Distance]:
@@ -65,16 +66,8 @@ def latent_distance(
     latent: Float[np.ndarray, "*shape"], reference: Float[np.ndarray, "*shape"]
 ) -> LatentDistance:
     """Measure the distance of a latent of any shape from a reference."""
-    relative = _relative_l2(latent, reference)
+    relative = relative_error(latent, reference)
     return LatentDistance(_decibels(relative**2), relative)
-
-
-def _relative_l2(x: np.ndarray, reference: np.ndarray) -> float:
-    error, size = (
-        float(np.linalg.norm(np.asarray(array, np.float64)))
-        for array in (np.subtract(x, reference, dtype=np.float64), reference)
-    )
-    return error / size if size else math.inf
 
 
 def _decibels(noise: float) -> float:

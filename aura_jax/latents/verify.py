@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aura_jax.arrays import relative_error
 from aura_jax.checkpoint.hub import find_checkpoint, is_local
 from aura_jax.config import LATENT_LIMIT
 from aura_jax.errors import AuraError, CacheError
@@ -106,7 +107,7 @@ def _pixels(example: Example, spec: CacheSpec) -> Pixels8:
 
 
 def _distance(sample: Sample, again: np.ndarray) -> float:
-    distance = float(np.linalg.norm(sample["latent"] - again) / np.linalg.norm(again))
+    distance = relative_error(sample["latent"], again)
     if not distance <= REENCODED:
         raise CacheError(
             f"{sample['key']}: encoded again its latent differs by {distance:.2g} "

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from aura_jax import AuraConfig
+from aura_jax.arrays import relative_error
 from benchmarks.flops import PARTS, Part
 from benchmarks.variants import Mode
 from benchmarks.workers.server import repeat, resident_peak, seconds_of, serve, teraflops
-from convert.stages import relative_error
 from convert.torch_reference import TorchAuraEquiVAE
 
 WARM_CALLS = {"max-autotune": 2}  # the second call records a CUDA graph
