@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from aura_jax.cli.options import Overwrite
-from aura_jax.cli.run import run
+from aura_jax.cli.run import new_app, run
 from aura_jax.console import messages, say
 from aura_jax.files import check_free, replacing
 from benchmarks.cases import CASES, find_cases
@@ -26,7 +26,7 @@ MEMORY = {
     "gpu": "peak bytes that torch.cuda or JAX's device allocator had allocated",
 }
 
-app = typer.Typer(add_completion=False)
+app = new_app(add_completion=False)
 
 
 @app.command(epilog="Example: python -m benchmarks --case ch128-256px-b1-float32 --markdown")

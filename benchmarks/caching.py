@@ -16,7 +16,7 @@ import typer
 from PIL import Image
 
 from aura_jax.cli.options import DEFAULT_WEIGHTS, Weights
-from aura_jax.cli.run import run
+from aura_jax.cli.run import new_app, run
 from aura_jax.console import say
 from aura_jax.latents import build
 from aura_jax.latents.encode_shard import Work, encode_shard
@@ -29,7 +29,7 @@ from benchmarks.workers.server import seconds_of
 PHOTO = Path(__file__).parent.parent / "examples" / "chelsea.jpg"
 WIDTH, HEIGHT = 500, 375
 
-app = typer.Typer(add_completion=False)
+app = new_app(add_completion=False)
 
 
 @app.command(epilog="Example: python -m benchmarks.caching --images 64 --rounds 3")

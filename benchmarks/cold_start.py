@@ -3,12 +3,11 @@
 import sys
 import tempfile
 
-import typer
 from rich import box
 from rich.filesize import decimal
 from rich.table import Table
 
-from aura_jax.cli.run import run
+from aura_jax.cli.run import new_app, run
 from aura_jax.console import console
 from benchmarks.full_size_checkpoint import measure
 
@@ -19,7 +18,7 @@ codec = aura_jax.Codec(aura_jax.load("small"))
 codec.decode(jnp.zeros((1, 32, 32, 16))).block_until_ready()
 """
 
-app = typer.Typer(add_completion=False)
+app = new_app(add_completion=False)
 
 
 @app.command(epilog="Example: python -m benchmarks.cold_start")

@@ -9,13 +9,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import typer
 from rich.filesize import decimal
 from safetensors.numpy import save_file
 
 from aura_jax import AuraConfig, AuraError
 from aura_jax.checkpoint.names import torch_name, torch_shape
-from aura_jax.cli.run import run
+from aura_jax.cli.run import new_app, run
 from aura_jax.console import say
 from aura_jax.dtypes import BFLOAT16, FLOAT32
 from aura_jax.model.parameters import blueprint, shapes_of
@@ -27,7 +26,7 @@ write_random_checkpoint(Path({path!r}), AuraConfig.from_json({config!r}))
 """
 LOAD = "import aura_jax, jax; jax.block_until_ready(aura_jax.load({path!r}))"
 
-app = typer.Typer(add_completion=False)
+app = new_app(add_completion=False)
 
 
 @app.command(epilog="Example: python -m benchmarks.full_size_checkpoint")

@@ -17,7 +17,7 @@ from rich.table import Table
 from aura_jax import Codec
 from aura_jax.arrays import relative_error
 from aura_jax.cli.options import DEFAULT_WEIGHTS, Weights
-from aura_jax.cli.run import run
+from aura_jax.cli.run import new_app, run
 from aura_jax.console import console
 from aura_jax.images.readers import find_images
 from aura_jax.images.transforms import square_pixels, to_uint8
@@ -28,7 +28,7 @@ from aura_jax.photo_latents import load_rgb, psnr
 
 SHARD, IMAGENET = 1000, 1_281_167  # latents
 
-app = typer.Typer(add_completion=False)
+app = new_app(add_completion=False)
 
 
 @app.command(epilog="Example: python -m benchmarks.latent_types photos/held_out")

@@ -1,19 +1,18 @@
 """The command python -m benchmarks.parity: the README's table of errors on the golden vectors."""
 
 import jax.numpy as jnp
-import typer
 from rich import box
 from rich.table import Table
 
 import aura_jax
 from aura_jax.arrays import relative_error
-from aura_jax.cli.run import run
+from aura_jax.cli.run import new_app, run
 from aura_jax.config import LATENT_LIMIT
 from aura_jax.console import console
 from benchmarks.golden import GOLDEN_WEIGHTS, OUTPUTS, read_golden
 from convert.stages import flax_outputs
 
-app = typer.Typer(add_completion=False)
+app = new_app(add_completion=False)
 
 
 @app.command(epilog="Example: python -m benchmarks.parity")

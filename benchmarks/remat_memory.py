@@ -1,10 +1,4 @@
-"""Compare the memory of a train step's gradient with and without --remat, as planned by XLA.
-
-    python -m benchmarks.remat_memory
-
-The gradient is compiled but not run, so this needs little memory. The numbers are XLA's plan for
-the default device and one 512 × 512 image in bfloat16, without the parameters and the gradient.
-"""
+"""The command python -m benchmarks.remat_memory: the memory of a gradient, with --remat or not."""
 
 import dataclasses
 
@@ -14,21 +8,34 @@ from flax import nnx
 from jax import ShapeDtypeStruct
 
 from aura_jax import AuraConfig, AuraEquiVAE
+from aura_jax.cli.run import new_app, run
+from aura_jax.console import say
 from aura_jax.training.config import PLAIN_LOSSES, Recipe
 from aura_jax.training.objective import draw, prepare
 
 SIDE = 512
 
 
+app = new_app(add_completion=False)
+
+
+@app.command(epilog="Example: python -m benchmarks.remat_memory")
 def main() -> None:
-    """Compile both programs and print their memory."""
+    """Compare the memory of a train step's gradient with and without --remat.
+
+    The gradient is compiled but not run, so this needs little memory. The numbers are XLA's plan
+    for the default device and one 512 × 512 image in bfloat16, without the parameters and the
+    gradient.
+    """
     recipe = Recipe(steps=1, losses=PLAIN_LOSSES, gradnorm="none")
     kept, recomputed = (
         planned_bytes(dataclasses.replace(recipe, remat=remat)) for remat in (False, True)
     )
     platform = jax.default_backend()
-    print(f"{platform}: {kept / 1e9:.2f} GB, with --remat {recomputed / 1e9:.2f} GB", end="")
-    print(f" ({recomputed / kept:.0%})")
+    say(
+        f"{platform}: {kept / 1e9:.2f} GB, with --remat {recomputed / 1e9:.2f} GB "
+        f"({recomputed / kept:.0%})"
+    )
 
 
 def planned_bytes(recipe: Recipe) -> int:
@@ -49,4 +56,4 @@ def planned_bytes(recipe: Recipe) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run(app)

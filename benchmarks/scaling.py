@@ -11,7 +11,7 @@ import typer
 import aura_jax
 from aura_jax import Codec
 from aura_jax.cli.options import Overwrite
-from aura_jax.cli.run import run
+from aura_jax.cli.run import new_app, run
 from aura_jax.console import messages, say
 from aura_jax.extras import needs
 from aura_jax.files import check_free, replacing
@@ -20,7 +20,7 @@ from benchmarks.workers.server import repeat
 
 SIZES, BATCHES = (64, 128, 256, 512), (1, 2, 4, 8)
 
-app = typer.Typer(add_completion=False)
+app = new_app(add_completion=False)
 
 
 @app.command(epilog="Example: python -m benchmarks.scaling --out scaling.png")

@@ -16,7 +16,7 @@ from aura_jax.checkpoint.hub import find_checkpoint
 from aura_jax.checkpoint.loading import build, save
 from aura_jax.checkpoint.names import Layout
 from aura_jax.checkpoint.tensors import StoredCheckpoint, StoredTensor, open_safetensors
-from aura_jax.cli.run import run
+from aura_jax.cli.run import new_app, run
 from aura_jax.console import console, messages, progress, say
 from aura_jax.dtypes import as_dtype
 from aura_jax.errors import AuraError
@@ -25,11 +25,7 @@ from aura_jax.files import check_free, replacing
 from convert.source import open_source
 from convert.tolerances import BF16_AGAINST_TORCH, BF16_ROUNDINGS, FP32_PARITY
 
-app = typer.Typer(
-    context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = new_app(add_completion=False)
 
 
 @app.command(epilog="Example: python -m convert vae_epoch_3_step_49501_bf16.pt aura.safetensors")

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from aura_jax.checkpoint.names import hwio, torch_name, torch_shape
 from aura_jax.checkpoint.tensors import StoredCheckpoint
 from aura_jax.checkpoint.validation import read_exactly
-from aura_jax.cli.run import run
+from aura_jax.cli.run import new_app, run
 from aura_jax.console import say
 from aura_jax.dtypes import FLOAT32
 from aura_jax.files import check_free, replacing
@@ -30,11 +30,7 @@ VGG16_LAYERS = {
 }
 LPIPS_LAYERS = {f"heads.{i}": f"lin{i}.model.1" for i in range(len(FEATURES))}
 
-app = typer.Typer(
-    context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = new_app(add_completion=False)
 
 
 @app.command(

@@ -9,7 +9,7 @@ from aura_jax.cli.cache import cache
 from aura_jax.cli.equivariance import equivariance
 from aura_jax.cli.images import decode, encode, flip, reconstruct
 from aura_jax.cli.info import info
-from aura_jax.cli.run import run
+from aura_jax.cli.run import new_app, run
 from aura_jax.cli.train import train
 
 EXAMPLES = {
@@ -22,17 +22,7 @@ EXAMPLES = {
     train: "aura-jax train --data photos/ --config small --out runs/small",
 }
 
-# Typer 0.29 defaults to None for these, and imports pydantic (0.15 s) to convert None to a bool.
-FALSE = dict.fromkeys(("help", "install_completion", "show_completion"), False)
-
-app = typer.Typer(
-    no_args_is_help=True,
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "default_map": {**FALSE, "cache": FALSE},
-    },
-    pretty_exceptions_enable=False,
-)
+app = new_app(no_args_is_help=True)
 
 
 def main() -> None:

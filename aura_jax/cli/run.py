@@ -11,15 +11,39 @@ from aura_jax.cli.start import INTERRUPTED
 from aura_jax.console import messages, say
 from aura_jax.errors import AuraError
 
+# Typer 0.29 defaults to None for these, and imports pydantic (0.15 s) to convert None to a bool.
+FALSE = dict.fromkeys(("help", "install_completion", "show_completion"), False)
+DEFAULTS = {**FALSE, "cache": FALSE}
+
+
+class StoppedError(Exception):
+    """Ctrl-C stopped a command that has saved its work; the message says how to resume it."""
+
+
+def new_app(**settings: Any) -> typer.Typer:
+    """Make an app that accepts -h for --help and leaves its errors to `run`.
+
+    Args:
+        settings: other arguments of `typer.Typer`.
+    """
+    return typer.Typer(
+        context_settings={"help_option_names": ["-h", "--help"], "default_map": DEFAULTS},
+        pretty_exceptions_enable=False,
+        **settings,
+    )
+
 
 def run(app: typer.Typer) -> None:
     """Run a command and exit.
 
     An error that the user can fix is one line on stderr and exit status 1. After Ctrl-C the line
-    is "interrupted" and the status 130, which Typer uses too.
+    is "interrupted", perhaps with advice, and the status 130, which Typer uses too.
     """
     try:
         app()
+    except StoppedError as stop:
+        messages.print(f"interrupted; {stop}", soft_wrap=True)
+        sys.exit(INTERRUPTED)
     except (KeyboardInterrupt, SystemExit) as end:
         if getattr(end, "code", INTERRUPTED) == INTERRUPTED:
             messages.print("interrupted")
