@@ -47,9 +47,9 @@ def equivariance(
         from aura_jax.images.transforms import square_pixels
     files = inputs.find(images, out / FIGURE_NAME)
     with importing(), needs("report"):
+        from aura_jax.cli.equivariance_tables import lines, tables
         from aura_jax.equivariance import report
         from aura_jax.equivariance.figure import draw
-        from aura_jax.equivariance.tables import lines, tables
     vae = _load(weights, size)
     squares = inputs.each(files, lambda pixels: square_pixels(pixels, size))
     measures = _measured(vae, {str(file): pixels for file, pixels in squares})

@@ -15,8 +15,7 @@ from matplotlib.patches import Rectangle
 
 from aura_jax.equivariance.measures import FLIPS
 from aura_jax.equivariance.metrics import BORDER
-from aura_jax.equivariance.reports import Report
-from aura_jax.equivariance.tables import verdict
+from aura_jax.equivariance.reports import Report, verdict
 
 SIZE, DPI = (17, 10), 100  # inches, pixels an inch
 BLUE, GRAY, ORANGE = "#0072b2", "#b8b8b8", "#e69f00"  # told apart by color-blind eyes too

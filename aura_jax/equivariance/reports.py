@@ -74,6 +74,16 @@ def report(
     )
 
 
+def verdict(rule: dict[str, Any]) -> str:
+    """Say whether the recovered signs are the documented ones, and where they differ."""
+    pairs = enumerate(zip(rule["signs"], rule["documented"], strict=True))
+    wrong = ", ".join(str(channel) for channel, (sign, expected) in pairs if sign != expected)
+    if wrong:
+        return f"not as documented in channels {wrong}"
+    negated = ", ".join(str(channel) for channel, sign in enumerate(rule["signs"]) if sign < 0)
+    return f"as documented, {negated} negate"
+
+
 def _sign_rule(name: str, correlation: np.ndarray) -> dict[str, Any]:
     rule = recovered_rule(correlation, **FLIPS[name])
     return {**dataclasses.asdict(rule), "agrees": rule.agrees, "correlation": correlation}

@@ -1,14 +1,13 @@
-"""Format a report as tables and lines for the terminal."""
+"""Format the report of aura-jax equivariance as tables and lines for the terminal."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from aura_jax.equivariance.measures import FLIPS
 from aura_jax.equivariance.metrics import BORDER
-from aura_jax.equivariance.reports import Report
+from aura_jax.equivariance.reports import Report, verdict
 
 ROWS = {  # label: the measure and its unit
     "decoder": ("decoder", "psnr_db"),
@@ -38,16 +37,6 @@ def lines(report: Report) -> Iterator[str]:
     yield f"reconstruction: {decibels(quality['psnr_db'])} dB, SSIM {quality['ssim']:.3f}"
     for name, rule in report["sign_rule"].items():
         yield f"signs under {name}: {verdict(rule)}"
-
-
-def verdict(rule: dict[str, Any]) -> str:
-    """Say whether the recovered signs are the documented ones, and where they differ."""
-    pairs = enumerate(zip(rule["signs"], rule["documented"], strict=True))
-    wrong = ", ".join(str(channel) for channel, (sign, expected) in pairs if sign != expected)
-    if wrong:
-        return f"not as documented in channels {wrong}"
-    negated = ", ".join(str(channel) for channel, sign in enumerate(rule["signs"]) if sign < 0)
-    return f"as documented, {negated} negate"
 
 
 def decibels(value: float | None) -> str:
