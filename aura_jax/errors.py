@@ -39,15 +39,18 @@ def first_of(reasons: Iterable[str]) -> str:
     return "the first are\n  " + "\n  ".join(islice(reasons, 10))
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], digests: Mapping[str, str]
+) -> list[str]:
     """List the entries that differ between two sets of JSON values, one line for each.
 
     Args:
         before: the values recorded when a folder of results was started.
         now: the values given for the current call.
+        digests: the lines for entries that are checksums, which nobody can read.
     """
-    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     return [
-        f"{key}: {json.dumps(before.get(key))} before, {json.dumps(now.get(key))} now"
-        for key in keys
+        digests.get(key) or f"{key}: {json.dumps(before.get(key))} before, {json.dumps(new)} now"
+        for key in {**before, **now}
+        if before.get(key) != (new := now.get(key))
     ]

@@ -296,11 +296,14 @@ def test_images_that_changed_are_refused(tmp_path: Path, photos: Path, weights: 
     shutil.copytree(photos, copy)
     make(copy, tmp_path / "out", weights, job=(0, 2))
     (copy / "cats" / "000.png").rename(copy / "cats" / "new.png")
-    with pytest.raises(CacheError, match="keys: "):
+    with pytest.raises(CacheError, match="\n  images: other names than before\n"):
         make(copy, tmp_path / "out", weights)
     (copy / "cats" / "new.png").rename(copy / "cats" / "000.png")
     write_photos(copy / "cats", 1, size=25)
-    with pytest.raises(CacheError, match=r"options; .*\n *sizes: .*now$"):
+    with pytest.raises(CacheError, match=r"as before\n  images: files of other sizes in bytes.*$"):
+        make(copy, tmp_path / "out", weights)
+    write_photos(copy / "birds", 1)
+    with pytest.raises(CacheError, match=r"before\n  images: 11 before, 12 now\n  images: other"):
         make(copy, tmp_path / "out", weights)
 
 

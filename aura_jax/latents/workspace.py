@@ -19,6 +19,11 @@ from aura_jax.latents.manifest import (
     write_manifest,
 )
 
+DIGESTS = {
+    "keys": "images: other names than before",
+    "sizes": "images: files of other sizes in bytes than before",
+}
+
 
 class BusyError(CacheError):
     """Another process is writing the cache."""
@@ -153,7 +158,7 @@ class CacheFolder:
         (self.path / NAME).unlink()
 
     def _check_same(self, there: Manifest, draft: Manifest) -> None:
-        if changed := differences(as_json(there.spec), as_json(draft.spec)):
+        if changed := differences(as_json(there.spec), as_json(draft.spec), DIGESTS):
             raise CacheError(
                 f"{self.path}: holds a cache of other images, weights or options; give another "
                 f"folder, or the same as before\n  " + "\n  ".join(changed)

@@ -12,6 +12,8 @@ from aura_jax.errors import TrainingError, differences
 from aura_jax.files import check_folder, check_own, replacing
 from aura_jax.training.config import RunSpec
 
+DIGESTS = {"images_sha256": "images: other names than before, or in other places"}
+
 type Record = dict[str, float | int]  # the metrics of a step, with its number
 
 
@@ -100,7 +102,7 @@ class Workdir:
 
     def _check_same(self, spec: RunSpec) -> None:
         before, now = (dict(_flat(dataclasses.asdict(each))) for each in (self.read_spec(), spec))
-        if changed := differences(before, now):
+        if changed := differences(before, now, DIGESTS):
             raise TrainingError(
                 f"{self.path}: was started with other settings; give another folder or the same "
                 "settings\n  " + "\n  ".join(changed)
