@@ -8,7 +8,7 @@ import jaxtyping
 import numpy as np
 
 from aura_jax.dtypes import FLOATS, alternatives
-from aura_jax.errors import ArrayError
+from aura_jax.errors import ArrayError, counted
 
 type Shape = tuple[int, ...]
 type AnyArray = jaxtyping.Array | np.ndarray  # evaluated by type checkers only: it imports jax
@@ -68,7 +68,7 @@ def check_array(
     if x.ndim < 1 or x.shape[-1] != channels:
         nchw = x.ndim == 4 and x.shape[1] == channels
         hint = "; this looks like NCHW, move axis 1 to the end" if nchw else ""
-        raise ArrayError(f"{got}: expected {channels} channels on the last axis{hint}")
+        raise ArrayError(f"{got}: expected {counted(channels, 'channel')} on the last axis{hint}")
     if x.dtype not in dtypes:
         hint = "; convert 8-bit levels with x / 127.5 - 1" if x.dtype == np.uint8 else ""
         raise ArrayError(f"{got}: expected {alternatives(dtypes)}{hint}")

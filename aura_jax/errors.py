@@ -34,6 +34,11 @@ class CacheError(AuraError):
     """A cache of latents cannot be made, resumed or read."""
 
 
+def counted(count: int, noun: str) -> str:
+    """Format a number with its noun, such as "1 image" or "2 images"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def first_of(reasons: Iterable[str]) -> str:
     """Format the first ten reasons as the end of a message, one on each line."""
     return "the first are\n  " + "\n  ".join(islice(reasons, 10))

@@ -19,7 +19,7 @@ from aura_jax.checkpoint.tensors import StoredCheckpoint, StoredTensor, open_saf
 from aura_jax.cli.run import new_app, run
 from aura_jax.console import console, messages, progress, say
 from aura_jax.dtypes import as_dtype
-from aura_jax.errors import AuraError
+from aura_jax.errors import AuraError, counted
 from aura_jax.extras import needs
 from aura_jax.files import check_free, replacing
 from convert.source import open_source
@@ -130,9 +130,8 @@ def _verify(source: StoredCheckpoint, converted: Path, param_dtype: np.dtype | N
         f"or, but for outputs, {BF16_ROUNDINGS:.0e}"
     )
     if over:
-        raise AuraError(
-            f"{len(over)} stages are over tolerance, of which {over[0]} runs first ({limits})"
-        )
+        stages = counted(len(over), "stage")
+        raise AuraError(f"{stages} over tolerance, of which {over[0]} runs first ({limits})")
     say(f"all {len(errors)} stages within tolerance ({limits})")
 
 

@@ -70,7 +70,7 @@ def test_a_users_mistake_is_one_error(tmp_path: Path, photos: Path, weights: Pat
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes((photos / "cats" / "000.png").read_bytes())
     (tmp_path / "photos" / "b.png").write_bytes(b"?")
-    with pytest.raises(ImageError, match=r"^1 images were skipped, over .*(.*\n)+ *b: not an"):
+    with pytest.raises(ImageError, match=r"^1 image skipped, over .*(.*\n)+ *b: not an"):
         make(
             tmp_path / "photos",
             tmp_path / "out",

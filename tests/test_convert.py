@@ -103,7 +103,7 @@ def test_verification_names_the_first_stage_that_differs(
 
     monkeypatch.setattr("convert.__main__.save", save_wrongly)
     with pytest.raises(
-        AuraError, match=r"^7 stages are over tolerance, of which encoder\.down\.2\.block\.0 runs"
+        AuraError, match=r"^7 stages over tolerance, of which encoder\.down\.2\.block\.0 runs"
     ):
         convert(GOLDEN_WEIGHTS, tmp_path / "wrong", "--verify")
     assert list(tmp_path.iterdir()) == []

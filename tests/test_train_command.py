@@ -230,7 +230,7 @@ def test_fine_tuning_the_decoder_alone(photos: Path, out: Path, tmp_path: Path) 
 def test_losses_without_perceptual_weights_are_said(paths: list[str], out: Path) -> None:
     words = [*paths, "--out", str(out), "--crops", "16x99"]
     result = CliRunner().invoke(app, ["train", *words])
-    assert "21 images are fewer than a batch of 99" in message(result)
+    assert "21 images in all, fewer than a batch of 99" in message(result)
     assert "no --perceptual weights: the losses lpips and gan are off" in result.output
 
 
@@ -281,3 +281,9 @@ def test_help_imports_nothing_heavy() -> None:
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout == "\n"
+
+
+def test_a_refused_run_leaves_no_folder(paths: list[str], out: Path) -> None:
+    text = message(train(paths, out, "--crops", "64x1", "--tensorboard"))
+    assert "over the limit of 2 (a tenth of 21 images)" in text
+    assert not out.exists()

@@ -9,7 +9,7 @@ import jax
 
 from aura_jax import console
 from aura_jax.cli.interruption import Interruption
-from aura_jax.errors import first_of
+from aura_jax.errors import counted, first_of
 from aura_jax.extras import needs
 from aura_jax.training.config import PLAIN_LOSSES, RunSpec
 from aura_jax.training.data import Skipped
@@ -75,10 +75,8 @@ def _say(line: str) -> None:
 def _say_skipped(skipped: Skipped) -> None:
     if reasons := skipped.read():
         lines = (f"{name}: {reason}" for name, reason in reasons.items())
-        _say(
-            f"skipped {len(reasons)} of {skipped.total} images, listed in {skipped.path}; "
-            f"{first_of(lines)}"
-        )
+        skips = f"skipped {len(reasons)} of {counted(skipped.total, 'image')}"
+        _say(f"{skips}, listed in {skipped.path}; {first_of(lines)}")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from aura_jax.errors import ImageError, first_of
+from aura_jax.errors import ImageError, counted, first_of
 from aura_jax.images.io import decode_image, is_image_name
 from aura_jax.images.transforms import Pixels
 
@@ -83,6 +83,7 @@ def find_files(place: Path) -> list[Path]:
     raises an error.
 
     Raises:
+        ImageError: if the place does not exist, or the folder holds no such file.
         OSError: if a folder cannot be read; its files must not be missing silently.
     """
     if not place.exists():
@@ -98,7 +99,8 @@ def find_files(place: Path) -> list[Path]:
                 seen.add(target)
                 folders.append(name)
         found += [parent / name for name in names if name[0] != "."]
-    return sorted(path for path in found if path.is_file() or path.is_symlink())
+    wanted = [path for path in found if is_tar(path) or is_image_name(path)]
+    return _some(place, sorted(path for path in wanted if path.is_file() or path.is_symlink()))
 
 
 def members(path: Path) -> Iterator[tuple[str, ImageFile]]:
@@ -138,10 +140,9 @@ def check_skipped(skipped: Mapping[str, str], limit: int, advice: str) -> None:
         ImageError: if more than `limit` are skipped, with the first ten reasons.
     """
     if len(skipped) > limit:
-        reasons = first_of(f"{name}: {reason}" for name, reason in skipped.items())
-        raise ImageError(
-            f"{len(skipped)} images were skipped, over the limit of {limit} ({advice}); {reasons}"
-        )
+        skips = f"{counted(len(skipped), 'image')} skipped, over the limit of {limit} ({advice})"
+        reasons = (f"{name}: {reason}" for name, reason in skipped.items())
+        raise ImageError(f"{skips}; {first_of(reasons)}")
 
 
 def _images_of(place: Path) -> list[ImageFile]:

@@ -161,7 +161,7 @@ def _first_size(shards: Sequence[ShardInput]) -> tuple[int, int]:
             reasons.append(str(error))
         else:
             return height, width
-    raise CacheError(f"none of the {len(reasons)} images can be read; {first_of(reasons)}")
+    raise CacheError(f"none of the images can be read; {first_of(reasons)}")
 
 
 def _classes(shards: Sequence[ShardInput]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from aura_jax.arrays import AnyArray, check_array, check_is_array
 from aura_jax.config import FLIPPED_CHANNELS
-from aura_jax.errors import AuraError, CacheError
+from aura_jax.errors import AuraError, CacheError, counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Statistics:
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.std) >= FLIPPED_CHANNELS:
             raise CacheError(
-                f"statistics of {len(self.mean)} means and {len(self.std)} deviations: "
+                f"statistics of {counted(len(self.mean), 'mean')} and "
+                f"{counted(len(self.std), 'deviation')}: "
                 f"expected as many of each, {FLIPPED_CHANNELS} or more"
             )
         flipped = self.mean[-FLIPPED_CHANNELS:]

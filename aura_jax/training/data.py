@@ -16,7 +16,7 @@ from absl import flags
 from jaxtyping import UInt8
 from PIL import Image
 
-from aura_jax.errors import ImageError, TrainingError
+from aura_jax.errors import ImageError, TrainingError, counted
 from aura_jax.images.io import decode_8_bit
 from aura_jax.images.readers import ImageFile, check_skipped, find_images
 from aura_jax.images.transforms import Pixels8
@@ -62,7 +62,8 @@ class Skipped:
         Raises:
             ImageError: if more are; the message has the first reasons.
         """
-        check_skipped(self.read(), int(MAX_SKIPPED * self.total), f"a tenth of {self.total} images")
+        limit, total = int(MAX_SKIPPED * self.total), counted(self.total, "image")
+        check_skipped(self.read(), limit, f"a tenth of {total}")
 
 
 type Crop = tuple[Pixels8, str]  # the crop, and the name of its image
@@ -108,7 +109,8 @@ def batches(
     """
     largest = max(batch for _, batch in crops)
     if len(images) < largest:
-        raise TrainingError(f"{len(images)} images are fewer than a batch of {largest}")
+        total = counted(len(images), "image")
+        raise TrainingError(f"{total} in all, fewer than a batch of {largest}")
     own = images[process::processes]
     streams = [
         grain.MapDataset.source(own)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from aura_jax.checkpoint.loading import load
 from aura_jax.dtypes import default_compute_dtype
-from aura_jax.errors import TrainingError
+from aura_jax.errors import TrainingError, counted
 from aura_jax.files import check_outside
 from aura_jax.images.readers import ImageFile, find_images
 from aura_jax.model.autoencoder import AuraEquiVAE
@@ -40,7 +40,7 @@ def open_run(
         AuraError: if the spec does not fit the data, the weights, the devices or the folder.
     """
     workdir, images = Workdir(Path(out)), _find(spec, Path(out))
-    say(f"{spec.data}: {len(images)} images")
+    say(f"{spec.data}: {counted(len(images), 'image')}")
     spec, perceptual = _with_perceptual(_resolved(spec, images), say)
     recipe, vae = spec.recipe, _model(spec)
     recipe.check(vae.config, jax.device_count())
