@@ -181,7 +181,7 @@ def test_a_truncated_tar_names_the_record(tmp_path: Path, photos: Path, weights:
 
 def test_verify_finds_all_damage(tmp_path: Path, made: Path) -> None:
     good = contents(made)
-    assert "11 latents in 3 shards are whole" in cache("verify", made, "--sample", 0)
+    assert "11 latents in 3 shards, all whole" in cache("verify", made, "--sample", 0)
 
     def written(**changes: bytes | None) -> Path:
         for name, data in (good | changes).items():

@@ -138,7 +138,7 @@ def test_interrupted_it_says_how_to_resume(encoded: Path, photos: Path, weights:
     wait_for(lambda: [*out.glob(".00001.arrayrecord.*")], process)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
-    assert "stopped; run the same command again to resume" in said
+    assert said.endswith("interrupted; the same command resumes after the last whole shard\n")
     assert "Traceback" not in said
     assert process.returncode == 130
     assert not [*out.glob(".0*")]  # nothing half-written

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import aura_jax
 from aura_jax.cli.app import app
+from aura_jax.cli.run import StoppedError, new_app, run
 from aura_jax.cli.start import importing
 from tests.commands import invoke, start
 from tests.conftest import ROOT
@@ -158,3 +159,18 @@ def test_ctrl_c_in_code_that_hides_it(body: str, tmp_path: Path):
         timeout=60,
     )
     assert (process.returncode, process.stderr) == (130, "interrupted\n")
+
+
+def test_a_command_that_saved_says_so_in_the_same_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    stopping = new_app(add_completion=False)
+
+    @stopping.command()
+    def stop() -> None:
+        raise StoppedError("the same command resumes it")
+
+    monkeypatch.setattr(sys, "argv", ["stop"])
+    with pytest.raises(SystemExit, match="130"):
+        run(stopping)
+    assert capsys.readouterr().err == "interrupted; the same command resumes it\n"

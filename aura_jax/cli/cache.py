@@ -3,28 +3,23 @@
 import dataclasses
 import json
 import re
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.filesize import decimal
-from rich.progress import Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
+from aura_jax.cli.cache_progress import watched
 from aura_jax.cli.options import DEFAULT_WEIGHTS, Images, Json, Weights, dtype_option
 from aura_jax.cli.start import importing
-from aura_jax.console import console, messages, progress, say
-from aura_jax.errors import CacheError
+from aura_jax.console import console, progress, say
+from aura_jax.errors import CacheError, counted
 from aura_jax.extras import needs
 from aura_jax.latents.choices import COMPUTE_NAMES, STORAGE_NAMES, ExecutorName, Format
-from aura_jax.latents.progress import Listener
 
 if TYPE_CHECKING:
-    from aura_jax.latents.manifest import Manifest, Shard
+    from aura_jax.latents.manifest import Manifest
 
 JOB = re.compile(r"(\d+)/(\d+)")
 
@@ -112,7 +107,7 @@ def make(
     with importing(), needs("cache"):
         from aura_jax.latents import build
         from aura_jax.latents.executors import EXECUTORS
-    with _watched() as listener:
+    with watched() as listener:
         manifest = build.make(
             images,
             out,
@@ -169,13 +164,13 @@ def verify(
         check_shards(source, lambda count: bar.advance(task, count))
     skipped = len(source.manifest.skipped)
     say(
-        f"{folder}: {len(source)} latents in {len(source.manifest.shards)} shards are whole; "
-        f"with {skipped} skipped images they account for all {len(source) + skipped}"
+        f"{folder}: {_counts(source.manifest)}, all whole; with "
+        f"{counted(skipped, 'skipped image')} they account for all {len(source) + skipped}"
     )
     if sample:
         worst = check_sample(source, sample, weights, images)
-        drawn = min(sample, len(source))
-        say(f"{drawn} images encoded again: within {worst:.2g} of the stored latents (relative L2)")
+        drawn = counted(min(sample, len(source)), "image")
+        say(f"{drawn} encoded again: within {worst:.2g} of the stored latents (relative L2)")
 
 
 @cache.command(epilog="Example: aura-jax cache stats latents/ --json")
@@ -196,55 +191,17 @@ def stats(folder: Folder, as_json: Json = False) -> None:
     for i, numbers in enumerate(zip(*shown, strict=True)):
         table.add_row(str(i), *(f"{number:.4f}" for number in numbers))
     console.print(table)
-    say(f"{found.count} latents; {found.clamped:.3%} of their values were clamped")
-
-
-class _Bar(Listener):
-    """A progress bar on stderr, with a line for each finished shard."""
-
-    def __init__(self, bar: Progress):
-        self._bar, self._latents, self._skipped = bar, 0, 0
-        self._task = bar.add_task("images", total=None, skipped=0)
-        self._started = time.perf_counter()
-
-    def started(self, examples: int) -> None:
-        self._started = time.perf_counter()
-        self._bar.update(self._task, total=examples)
-
-    def encoded(self, count: int) -> None:
-        self._latents += count
-        self._bar.advance(self._task, count)
-
-    def finished(self, shard: "Shard") -> None:
-        self._skipped += len(shard.skipped)
-        self._bar.update(self._task, advance=len(shard.skipped), skipped=self._skipped)
-        rate = self._latents / (time.perf_counter() - self._started)
-        line = f"{shard.file}: {shard.count} latents, {len(shard.skipped)} images skipped"
-        messages.print(f"{line}, {rate:.1f} images/s")
-
-
-class _Speed(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:.1f} images/s")
-
-
-@contextmanager
-def _watched() -> Iterator[_Bar]:
-    """Show a progress bar with the speed, the remaining time, and the number of skipped images."""
-    columns = _Speed(), TimeRemainingColumn(), TextColumn("{task.fields[skipped]} skipped")
-    try:
-        with progress(*columns) as bar:
-            yield _Bar(bar)
-    except KeyboardInterrupt:
-        messages.print("stopped; run the same command again to resume after the last whole shard")
-        raise
+    say(f"{counted(found.count, 'latent')}; {found.clamped:.3%} of their values were clamped")
 
 
 def _summary(manifest: "Manifest") -> str:
-    size = decimal(sum(shard.bytes for shard in manifest.shards))
-    found = f"{len(manifest)} latents in {len(manifest.shards)} shards, {size}"
-    skipped = len(manifest.skipped)
-    return f"{found}; {skipped} images skipped, see its manifest.json" if skipped else found
+    found = f"{_counts(manifest)}, {decimal(sum(shard.bytes for shard in manifest.shards))}"
+    skipped = counted(len(manifest.skipped), "image")
+    return f"{found}; {skipped} skipped, see its manifest.json" if manifest.skipped else found
+
+
+def _counts(manifest: "Manifest") -> str:
+    return f"{counted(len(manifest), 'latent')} in {counted(len(manifest.shards), 'shard')}"
 
 
 def _parse_job(text: str) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import typer
 
 from aura_jax.cli.interruption import interruption
 from aura_jax.cli.options import dtype_option
-from aura_jax.cli.start import INTERRUPTED
+from aura_jax.cli.run import StoppedError
 from aura_jax.config import PRESETS, AuraConfig
 from aura_jax.errors import TrainingError
 from aura_jax.extras import needs
@@ -206,7 +206,7 @@ def train(
             spec, out, every, answer, tensorboard=tensorboard, coordinator=coordinator
         )
     if not finished:
-        raise typer.Exit(INTERRUPTED)
+        raise StoppedError("saved, and the same command resumes the run")
 
 
 def _default_losses(perceptual: Path | None) -> Losses:

@@ -45,7 +45,8 @@ def run_training(
             finished = _train(run, interruption, tensorboard=tensorboard)
         finally:
             _say_skipped(run.skipped)
-    _say(f"wrote {run.workdir.model}" if finished else "saved; the same command resumes the run")
+    if finished:
+        _say(f"wrote {run.workdir.model}")
     return finished
 
 
