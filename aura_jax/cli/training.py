@@ -43,6 +43,10 @@ def run_training(
         run = open_run(spec, out, every=every, say=_say)
         try:
             finished = _train(run, interruption, tensorboard=tensorboard)
+        except Exception:
+            if run.writes:
+                run.workdir.discard()
+            raise
         finally:
             _say_skipped(run.skipped)
     if finished:
@@ -54,7 +58,7 @@ def _train(run: Run, interruption: Interruption, *, tensorboard: bool) -> bool:
     steps, state = run.trainer.recipe.steps, run.resume()
     first = int(state.step)
     _say(f"training from step {first} to {steps} in {run.workdir.path}")
-    events = run.workdir.path if tensorboard and run.writes else None
+    events = run.workdir.events if tensorboard and run.writes else None
     with console.progress() as bar, _events(events, first) as write:
         task = bar.add_task("train", total=steps, completed=first)
 
@@ -102,7 +106,7 @@ def _events(folder: Path | None, first: int) -> Iterator[Observer]:
     with needs("tensorboard"):
         from tensorboardX import SummaryWriter
 
-    with SummaryWriter(str(folder / "tensorboard"), purge_step=first + 1) as writer:
+    with SummaryWriter(str(folder), purge_step=first + 1) as writer:
 
         def write(metrics: Record) -> None:
             for name, value in metrics.items():

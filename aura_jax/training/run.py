@@ -54,8 +54,9 @@ def open_run(
         process=jax.process_index(),
         processes=spec.processes,
     )
-    workdir.open(spec)
-    return Run(Trainer(recipe, vae, perceptual), data, skipped, workdir, every=every)
+    trainer = Trainer(recipe, vae, perceptual)
+    workdir.open(spec)  # last, so that a refused run leaves no folder behind
+    return Run(trainer, data, skipped, workdir, every=every)
 
 
 def _find(spec: RunSpec, out: Path) -> Sequence[ImageFile]:

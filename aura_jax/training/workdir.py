@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,11 @@ class Workdir:
         """The skipped images: JSON lines, each with a name and the reason."""
         return self.path / "skipped.jsonl"
 
+    @property
+    def events(self) -> Path:
+        """The folder of TensorBoard files, which the command may write."""
+        return self.path / "tensorboard"
+
     def plot(self, name: str) -> Path:
         """Return the path of the plot with this name."""
         return self.path / f"{name}.png"
@@ -64,7 +71,7 @@ class Workdir:
         """
         check_folder(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
-        if any(path.name.isdigit() for path in self.checkpoints.glob("*")):
+        if self._has_checkpoint():
             self._check_same(spec)
             return
         check_own(self.path, self.spec, "training run")
@@ -99,6 +106,20 @@ class Workdir:
     def read_metrics(self) -> list[Record]:
         """Read the recorded metrics, without an incomplete last line of a killed run."""
         return read_lines(self.metrics)
+
+    def discard(self) -> None:
+        """Remove a run that has neither a checkpoint nor metrics, but not other files beside it."""
+        if self._has_checkpoint() or self.read_metrics():
+            return
+        for folder in (self.checkpoints, self.events):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in (self.spec, self.metrics, self.skipped):
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # it holds other files
+            self.path.rmdir()
+
+    def _has_checkpoint(self) -> bool:
+        return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
 
     def _check_same(self, spec: RunSpec) -> None:
         before, now = (dict(_flat(dataclasses.asdict(each))) for each in (self.read_spec(), spec))
