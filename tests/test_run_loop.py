@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import aura_jax
-from aura_jax import AuraEquiVAE
+from aura_jax import AuraEquiVAE, find_images
 from aura_jax.errors import AuraError, TrainingError
 from aura_jax.training import (
     Every,
@@ -25,7 +25,6 @@ from aura_jax.training import (
     TrainState,
     Workdir,
     batches,
-    find_images,
 )
 from aura_jax.training.step import Metrics
 from tests.conftest import TINY_CONFIG

@@ -3,7 +3,6 @@ from .config import Recipe as Recipe
 from .config import RunSpec as RunSpec
 from .data import Skipped as Skipped
 from .data import batches as batches
-from .data import find_images as find_images
 from .init import new_model as new_model
 from .init import starting_point as starting_point
 from .loop import Every as Every

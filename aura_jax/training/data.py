@@ -18,12 +18,10 @@ from PIL import Image
 
 from aura_jax.errors import ImageError, TrainingError, counted
 from aura_jax.images.io import decode_8_bit
-from aura_jax.images.readers import ImageFile, check_skipped, find_images
+from aura_jax.images.readers import ImageFile, check_skipped
 from aura_jax.images.transforms import Pixels8
 from aura_jax.training.config import Crops
 from aura_jax.training.workdir import read_lines
-
-__all__ = ["Batch", "Skipped", "batches", "fetch", "find_images"]
 
 MAX_SHRINKING = 2.0  # with more, crops would have more detail per pixel than photographs
 MAX_SKIPPED = 0.1  # of all images; if more are skipped, the data set is probably wrong
@@ -93,7 +91,7 @@ def batches(
     Images that cannot be read or are smaller than the crop are skipped and recorded.
 
     Args:
-        images: the image files, as `find_images` lists them.
+        images: the image files, as `aura_jax.find_images` lists them.
         crops: the sizes, and the batches of all processes together.
         seed: the seed of the order and the crops.
         skipped: the record of skipped images.
