@@ -1,6 +1,7 @@
 """Read the samples of a cache by number."""
 
 import bisect
+import operator
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import accumulate
@@ -50,6 +51,7 @@ class LatentSource:
 
         Raises:
             IndexError: if there is no such number.
+            TypeError: if it is not an integer, such as a slice.
             CacheError: if it cannot be read, for example because the file is truncated.
         """
         return self._read(index, from_bytes)
@@ -61,7 +63,7 @@ class LatentSource:
         """Read the latent of a sample in its storage dtype, and the sample's other entries.
 
         Raises:
-            IndexError, CacheError: as indexing.
+            IndexError, TypeError, CacheError: as indexing.
         """
         return self._read(index, parse)
 
@@ -95,7 +97,7 @@ class LatentSource:
         return records(path, self.manifest.spec.format)
 
     def _read[T](self, index: SupportsIndex, decode: Callable[[bytes], T]) -> T:
-        place = index.__index__()
+        place = operator.index(index)
         place += len(self) if place < 0 else 0
         if not 0 <= place < len(self):
             raise IndexError(f"sample {index}: the cache holds {len(self)}")
