@@ -59,9 +59,9 @@ def check_own(path: Path, marker: Path, noun: str) -> None:
 
 
 def check_outside(path: Path, sources: Iterable[Path]) -> None:
-    """Raise an error if an output folder lies in a folder of input images.
+    """Raise an error if an output file or folder lies in a folder of input images.
 
-    Its files would become inputs of the next run.
+    Images that are written there would become inputs of the next run.
 
     Raises:
         AuraError: with the folder that it lies in.
@@ -69,7 +69,7 @@ def check_outside(path: Path, sources: Iterable[Path]) -> None:
     for source in sources:
         if source.is_dir() and path.resolve().is_relative_to(source.resolve()):
             raise AuraError(
-                f"{path}: lies in {source}, a folder of input images; give a folder outside"
+                f"{path}: lies in {source}, a folder of input images; give a place outside"
             )
 
 

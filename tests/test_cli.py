@@ -201,7 +201,9 @@ def test_folders_and_tars_and_images_that_are_skipped(photo: Path, tmp_path: Pat
 
 def test_an_output_among_the_images_is_refused(photo: Path):
     with pytest.raises(AuraError, match=r"corner\.png: is among the images"):
-        command("reconstruct", photo.parent, "--out", photo, "--overwrite", *WEIGHTS)
+        command("reconstruct", photo, "--out", photo, "--overwrite", *WEIGHTS)
+    with pytest.raises(AuraError, match=r"new\.png: lies in .*, a folder of input images"):
+        command("reconstruct", photo.parent, "--out", photo.parent / "new.png", *WEIGHTS)
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that nobody can write")

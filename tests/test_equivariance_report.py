@@ -157,7 +157,7 @@ def test_refusals_name_the_thing_and_write_nothing(photos: Path, tmp_path: Path)
         ((photos, "--out", file), "file: is a file; give a folder"),
         ((photos, "--out", file / "new"), "file: is a file; give a folder"),
         ((photos, *new, "--weights", file), "file: is not a valid"),
-        ((own, "--out", own, "--overwrite"), r"report\.png: is among the images"),
+        ((own, "--out", own, "--overwrite"), r"own: lies in .*own, a folder of input images"),
     ):
         with pytest.raises(AuraError, match=message):
             command(*words)

@@ -11,7 +11,7 @@ from aura_jax.cli.start import importing
 from aura_jax.console import console, progress, say
 from aura_jax.errors import AuraError
 from aura_jax.extras import needs
-from aura_jax.files import check_folder, check_free, replacing
+from aura_jax.files import check_folder, check_free, check_outside, replacing
 
 if TYPE_CHECKING:
     from aura_jax.equivariance import Measures, Report
@@ -42,6 +42,7 @@ def equivariance(
     and a control without signs. Everything is computed in float32.
     """
     _check_out(out, overwrite=overwrite)
+    check_outside(out, images)
     with importing():
         from aura_jax.cli import inputs
         from aura_jax.images.transforms import square_pixels

@@ -12,7 +12,7 @@ from aura_jax.cli.run import report
 from aura_jax.cli.start import importing
 from aura_jax.console import progress, say
 from aura_jax.errors import AuraError
-from aura_jax.files import check_free
+from aura_jax.files import check_free, check_outside
 
 LABELS = {"none": "reconstruction", "h": "h flip", "v": "v flip", "hv": "hv flip"}
 
@@ -59,6 +59,7 @@ def reconstruct(
         from aura_jax.images.io import write_image
         from aura_jax.images.transforms import Pixels, Pixels8, to_uint8
     outputs.check_image(out, overwrite=overwrite)
+    check_outside(out, images)
     files = inputs.find(images, out)
     with importing():
         from aura_jax.photo_latents import Reconstruction, load_rgb, reconstructions
