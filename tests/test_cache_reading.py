@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,8 @@ import pytest
 import torch.utils.data
 from PIL import Image
 
-from aura_jax.errors import CacheError
+from aura_jax.errors import CacheError, ImageError
+from aura_jax.images.readers import check_skipped
 from aura_jax.latents import LatentSource, RandomFlip
 from aura_jax.latents.verify import check_sample
 from tests.cache_folder import (
@@ -210,8 +212,8 @@ def test_verify_finds_all_damage(tmp_path: Path, made: Path) -> None:
         ({"00001.arrayrecord": None}, r"00001\.arrayrecord: missing"),
         ({"00001.arrayrecord": good["00001.arrayrecord"][:-9]}, r"truncated"),
         (swapped, r"00000\.arrayrecord: its sha256"),
-        (swapped | edited(swap), "its 11 keys are not those of the 11 images"),
-        (edited(lambda shards: shards.pop()), "its 8 keys are not those of the 11 images"),
+        (swapped | edited(swap), "the 11 keys of the shards are not those of the images"),
+        (edited(lambda shards: shards.pop()), "images is 11, but the shards have 8 keys"),
         (edited(miscount), "3 latents, expected 3; with 0 skipped, of 4 images"),
     ):
         with pytest.raises(CacheError, match=rf"{message}(.*\n)*delete damaged files"):
@@ -259,3 +261,38 @@ def test_verify_when_images_have_another_size(tmp_path: Path, weights: Path) -> 
     write_photos(folder, 2, size=SIZE)
     with pytest.raises(CacheError, match=r"000: the image has another size now"):
         check_sample(LatentSource(out), 2, None, None, fake_encoder)
+
+
+def test_verify_finds_an_edited_spec(tmp_path: Path, made: Path) -> None:
+    for changes, problems in (
+        ({"images": 12}, "images is 12, but the shards have 11 keys"),
+        ({"height": 17}, "height is 17, but images have multiples of 2"),
+        ({"width": 32}, r"record 0: bfloat16 of shape \(8, 8, 16\), expected .* \(8, 16, 16\)"),
+    ):
+        shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+        manifest = manifest_of(made)
+        manifest["spec"] |= changes
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(CacheError, match=problems):
+            cache("verify", tmp_path, "--sample", 0)
+
+
+def test_one_is_singular(tmp_path: Path, weights: Path) -> None:
+    out = tmp_path / "out"
+    finished(write_photos(tmp_path / "photos", 1), out, weights)
+    assert "1 latent in 1 shard, all whole; with 0 skipped images" in cache(
+        "verify", out, "--sample", 0
+    ).replace("\n", " ")
+    with pytest.raises(ImageError, match=r"^1 image skipped, over the limit of 0"):
+        check_skipped({"a": "broken"}, 0, "--max-skipped")
+
+
+@pytest.mark.parametrize("index", [1, -10, True, np.int64(1), np.uint8(1)])
+def test_a_sample_is_indexed_by_any_integer(made: Path, index: Any) -> None:
+    assert LatentSource(made)[index]["key"] == "cats/001"
+
+
+@pytest.mark.parametrize("index", [1.0, "1", None, slice(2), np.float32(1), np.arange(2)])
+def test_a_sample_is_not_indexed_otherwise(made: Path, index: Any) -> None:
+    with pytest.raises(TypeError):
+        LatentSource(made)[index]

@@ -10,12 +10,12 @@ import numpy as np
 from aura_jax.arrays import relative_error
 from aura_jax.checkpoint.hub import find_checkpoint, is_local
 from aura_jax.config import LATENT_LIMIT
-from aura_jax.errors import AuraError, CacheError
+from aura_jax.errors import AuraError, CacheError, counted
 from aura_jax.images.transforms import Pixels8
 from aura_jax.latents.encode_shard import Skipped, read_example
 from aura_jax.latents.encoder import Encoder, EncoderFactory
 from aura_jax.latents.examples import Example, find_examples, keys_sha256
-from aura_jax.latents.manifest import Shard
+from aura_jax.latents.manifest import NAME, Shard
 from aura_jax.latents.quantize import dequantize, quantize
 from aura_jax.latents.serialize import Sample, parse
 from aura_jax.latents.shard_io import checksum, records
@@ -50,11 +50,8 @@ def check_shards(source: LatentSource, progress: Callable[[int], None]) -> None:
         problems += _problems(source.folder / shard.file, shard, spec, found)
         keys.append((shard.source, found))
         progress(shard.count)
-    count = sum(len(found) for _, found in keys)
-    if not problems and keys_sha256(keys) != spec.keys:
-        problems.append(
-            f"{source.folder}: its {count} keys are not those of the {spec.images} images"
-        )
+    if not problems:
+        problems += _misfits(spec, keys)
     if problems:
         raise CacheError("\n".join(problems) + ADVICE)
 
@@ -132,14 +129,26 @@ def _problems(path: Path, shard: Shard, spec: CacheSpec, keys: list[str]) -> Ite
         return
     if len(found) != shard.count or len(found) + len(shard.skipped) != shard.examples:
         yield (
-            f"{path}: {len(found)} latents, expected {shard.count}; "
-            f"with {len(shard.skipped)} skipped, of {shard.examples} images"
+            f"{path}: {counted(len(found), 'latent')}, expected {shard.count}; "
+            f"with {len(shard.skipped)} skipped, of {counted(shard.examples, 'image')}"
         )
     for i in range(len(found)):
         try:
             keys.append(_checked_key(found[i], spec))
         except Exception as error:  # ArrayRecord raises errors of many types
             yield f"{path}, record {i}: {error}"
+
+
+def _misfits(spec: CacheSpec, keys: Sequence[tuple[str, Sequence[str]]]) -> Iterator[str]:
+    """Yield every entry of the spec that whole shards with these sources and keys contradict."""
+    count, multiple = sum(len(found) for _, found in keys), spec.config.downsampling
+    if count != spec.images:
+        yield f"{NAME}: images is {spec.images}, but the shards have {counted(count, 'key')}"
+    elif keys_sha256(keys) != spec.keys:
+        yield f"{NAME}: the {counted(count, 'key')} of the shards are not those of the images"
+    for name, side in (("height", spec.height), ("width", spec.width)):
+        if side % multiple:
+            yield f"{NAME}: {name} is {side}, but images have multiples of {multiple}"
 
 
 def _checked_key(record: bytes, spec: CacheSpec) -> str:
