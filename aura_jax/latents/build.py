@@ -76,14 +76,12 @@ def make(
     folder = CacheFolder(out)
     folder.check()
     check_outside(out, images)
-    checkpoint = find_checkpoint(weights)
-    config = summarize(open_safetensors(checkpoint)).config
-    config.check_rgb(weights)
+    sha256, config = _model(weights)
     shards = find_examples(images, per_shard)
     height, width = _size(size, config, shards)
     place = executor()
     spec = CacheSpec(
-        weights=checksum(checkpoint),
+        weights=sha256,
         config=config,
         height=height,
         width=width,
@@ -96,20 +94,24 @@ def make(
         keys=keys_sha256((each.source, [e.key for e in each.examples]) for each in shards),
         sizes=sizes_sha256(shards),
     )
-    draft = Manifest(
-        spec=spec,
-        origin=_origin(weights, images, out),
-        environment=Environment(aura_jax.__version__, version("jax"), place.platform, batch),
-        classes=_classes(shards),
-        shards=(),
-    )
+    environment = Environment(aura_jax.__version__, version("jax"), place.platform, batch)
+    origin = _origin(weights, images, out)
+    draft = Manifest(spec, origin, environment, _classes(shards), shards=())
     # Absolute paths, since workers may run in another directory.
     local = str(Path(weights).absolute()) if is_local(weights) else weights
     work = Work(spec, out.absolute(), local, batch, max_skipped)
-    return _make(folder, draft, shards, work, place, job, listener or Listener())
+    return _encode(folder, draft, shards, work, place, job, listener or Listener())
 
 
-def _make(
+def _model(weights: str) -> tuple[str, AuraConfig]:
+    """Return the sha256 of a checkpoint, and the sizes of its model, which takes RGB images."""
+    checkpoint = find_checkpoint(weights)
+    config = summarize(open_safetensors(checkpoint)).config
+    config.check_rgb(weights)
+    return checksum(checkpoint), config
+
+
+def _encode(
     folder: CacheFolder,
     draft: Manifest,
     shards: Sequence[ShardInput],
