@@ -4,12 +4,10 @@
 is cheap and readers of cached latents need neither JAX nor Flax.
 """
 
-from typing import Any
-
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str):
     # Late, so that cli.start can answer a Ctrl-C before anything else is imported.
     from lazy_loader import attach_stub
 

@@ -1,14 +1,13 @@
-"""The entry point of aura-jax, which handles Ctrl-C from its first line on."""
+"""The entry point of aura-jax, which handles Ctrl-C from its first line on.
+
+It imports little, since a Ctrl-C before `main` prints a traceback, as one in Python's own start.
+"""
 
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from sys import UnraisableHookArgs
 
 INTERRUPTED = 130  # the exit status of shells for a command that Ctrl-C ended
 
@@ -38,7 +37,7 @@ def importing() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def exit_if_interrupted(ignored: "UnraisableHookArgs") -> None:
+def exit_if_interrupted(ignored: "sys.UnraisableHookArgs") -> None:
     """Exit on a KeyboardInterrupt that Python would ignore, and report other exceptions as Python.
 
     Callbacks of the garbage collector ignore what is raised in them, and JAX has one.
