@@ -8,12 +8,16 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str):
-    # Late, so that cli.start can answer a Ctrl-C before anything else is imported.
-    from lazy_loader import attach_stub
-
-    load, _, names = attach_stub(__name__, __file__)  # `load` caches each name
+    load, _, names = _stub()  # `load` caches each name
     return names if name == "__all__" else load(name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*__getattr__("__all__"), "__version__"])
+    return sorted([*_stub()[2], "__version__"])
+
+
+def _stub():
+    # Late, so that cli.start can answer a Ctrl-C before anything else is imported.
+    from lazy_loader import attach_stub
+
+    return attach_stub(__name__, __file__)
