@@ -92,12 +92,8 @@ def _is_dense(value: Any) -> bool:
 def _stored(tensor: Any) -> StoredTensor:
     import torch
 
-    names = {
-        torch.bfloat16: "BF16",
-        torch.float16: "F16",
-        torch.float32: "F32",
-        torch.float64: "F64",
-    }
+    names = {torch.bfloat16: "BF16", torch.float16: "F16"}
+    names |= {torch.float32: "F32", torch.float64: "F64"}
 
     def read() -> np.ndarray:
         if tensor.dtype == torch.bfloat16:  # PyTorch does not convert it to numpy

@@ -30,10 +30,7 @@ GRAY += ["page.png", "text.png"]
 TRAIN = [SKLEARN / "china.jpg", SKLEARN / "flower.jpg"] + [SKIMAGE / n for n in COLOR + GRAY]
 
 SHORT_SIDE = 512  # larger photographs are scaled down to it: they are not sharper
-SIDE, LEAVES = (
-    256,
-    50,
-)  # side of the generated images (small for fast decoding); leaves in a collage
+SIDE, LEAVES = 256, 50  # of a generated image (small for fast decoding); of a collage
 
 
 def main() -> None:
@@ -53,10 +50,8 @@ def main() -> None:
     photos = {path.stem: read(path) for path in TRAIN}
     for name, photo in photos.items():
         for i in range(args.variants):
-            save(
-                args.out / "train" / f"{name}_{i}.png",
-                varied(square(photo, rng), rng) if i else photo,
-            )
+            variant = varied(square(photo, rng), rng) if i else photo
+            save(args.out / "train" / f"{name}_{i}.png", variant)
     for i in range(args.collages):
         save(args.out / "train" / f"collage_{i}.png", collage(list(photos.values()), rng))
     print(f"wrote {args.out / 'train'} and {args.out / 'held_out'}")

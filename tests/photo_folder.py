@@ -1,9 +1,17 @@
-"""Write small random images for tests of training."""
+"""Write small random images, and read images."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from aura_jax.images.readers import ImageFile
+from aura_jax.images.transforms import Pixels
+
+
+def read_image(path: Path) -> Pixels:
+    """Read an image as the commands do."""
+    return ImageFile(path).pixels()
 
 
 def write_photos(folder: Path, count: int, size: int = 48) -> Path:

@@ -16,7 +16,6 @@ from PIL import Image
 
 import aura_jax
 from aura_jax.errors import AuraError
-from aura_jax.images.io import read_image
 from aura_jax.images.transforms import square_pixels
 from aura_jax.latents import LatentSource, from_bytes
 from aura_jax.latents.encode_shard import Ready, read_example
@@ -36,7 +35,7 @@ from tests.cache_folder import (
     weights,
     write_tar,
 )
-from tests.photo_folder import write_photos
+from tests.photo_folder import read_image, write_photos
 
 __all__ = ["encoded", "made", "photos", "weights"]  # fixtures
 

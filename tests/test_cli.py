@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 import aura_jax
 from aura_jax import AuraConfig, AuraEquiVAE, AuraError
 from aura_jax.cli import app as cli
-from aura_jax.images.io import read_image
 from aura_jax.images.transforms import to_uint8
 from aura_jax.photo_latents import Latent, read_latents, write_latents
 from tests.commands import invoke, start
 from tests.conftest import GOLDEN_CONFIG, GOLDEN_WEIGHTS, ROOT
+from tests.photo_folder import read_image
 
 PHOTO = ROOT / "examples" / "chelsea.jpg"
 WEIGHTS = ["--weights", str(GOLDEN_WEIGHTS)]

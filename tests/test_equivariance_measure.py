@@ -25,11 +25,11 @@ from aura_jax.equivariance import (
     noise_curves,
     recovered_rule,
 )
-from aura_jax.images.io import read_image
 from aura_jax.images.transforms import Pixels, square_pixels
 from convert.tolerances import EQUIVARIANCE, NOT_EQUIVARIANT
 from tests.conftest import GOLDEN_WEIGHTS, ROOT
 from tests.mirrored import with_mirrored_decoder
+from tests.photo_folder import read_image
 
 SIDE = 40  # pixels: the smallest that has an interior and is a multiple of 8
 KEY = jax.random.key(0)

@@ -30,10 +30,10 @@ from aura_jax.equivariance import (
     report,
 )
 from aura_jax.equivariance.figure import draw
-from aura_jax.images.io import read_image
 from aura_jax.images.transforms import Pixels, square_pixels
 from tests.commands import invoke
 from tests.conftest import GOLDEN_WEIGHTS, ROOT
+from tests.photo_folder import read_image
 
 SIDE = 40  # pixels: the smallest that has an interior and is a multiple of 8
 KEY = jax.random.key(0)

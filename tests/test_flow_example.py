@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 import aura_jax
-from aura_jax.images.io import read_image
 from aura_jax.images.transforms import to_uint8
 from aura_jax.latents import LatentSource, normalize
 from aura_jax.photo_latents import psnr
 from aura_jax.symmetry import flip_images, flip_latents
 from tests.conftest import ROOT
+from tests.photo_folder import read_image
 
 SCRIPT = ROOT / "examples" / "flow_on_latents.py"
 KINDS, IMAGES, STEPS = ("ball", "block", "cone"), 8, 30

@@ -9,9 +9,10 @@ from PIL import Image, PngImagePlugin
 
 from aura_jax import ImageError
 from aura_jax.images.grid import CELL, LABEL, MARGIN, grid
-from aura_jax.images.io import read_image, write_image
+from aura_jax.images.io import write_image
 from aura_jax.images.transforms import crop, pad, to_uint8
 from aura_jax.photo_latents import psnr
+from tests.photo_folder import read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
 

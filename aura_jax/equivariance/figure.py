@@ -23,9 +23,8 @@ TRAINED_SIGMA = 0.1
 BAR = 0.4  # width; flips are 1 apart
 NAME_LENGTH = 80  # characters of the weights' name, which may be a long path
 
-type Place = tuple[
-    str, ...
-]  # keys that lead to a number in the entry of a photograph or of the average
+# The keys that lead to a number in the entry of a photograph or of the average.
+type Place = tuple[str, ...]
 
 
 class Series(NamedTuple):

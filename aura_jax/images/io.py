@@ -24,8 +24,8 @@ TURNS = {  # EXIF orientation: the operation that undoes it
 WRITABLE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def read_image(path: str | Path) -> Pixels:
-    """Read an image file upright, as RGB floats in [-1, 1].
+def decode_image(data: bytes, name: str) -> Pixels:
+    """Decode the bytes of an image file upright, as RGB floats in [-1, 1].
 
     Grayscale (8 or 16 bits) and palettes become RGB, transparent pixels are blended with white,
     16-bit colors are reduced to 8 bits, and only the first frame of an animation is read.
@@ -34,30 +34,17 @@ def read_image(path: str | Path) -> Pixels:
         [H, W, 3] float32: 0 becomes -1 and the highest level, 255 or 65535, becomes 1.
 
     Raises:
-        ImageError: if the file is missing, not an image, broken, or so large that it looks like a
-            decompression bomb (over 89 megapixels, Pillow's limit).
-    """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path}: {error.strerror}") from None
-    return decode_image(data, str(path))
-
-
-def decode_image(data: bytes, name: str) -> Pixels:
-    """Decode the bytes of an image file as `read_image` does.
-
-    Raises:
-        ImageError: as `read_image`; the message names the file `name`.
+        ImageError: if the file is not an image, broken, or so large that it looks like a
+            decompression bomb (over 89 megapixels, Pillow's limit); the message starts with `name`.
     """
     return _decoded(data, name, _levels) * np.float32(2) - np.float32(1)
 
 
 def decode_8_bit(data: bytes, name: str) -> Image.Image:
-    """Decode the bytes of an image file as `read_image` does, to an 8-bit RGB Pillow image.
+    """Decode the bytes of an image file as `decode_image` does, to an 8-bit RGB Pillow image.
 
     Raises:
-        ImageError: as `read_image`; the message names the file `name`.
+        ImageError: as `decode_image`.
     """
     return _decoded(data, name, _rgb_8_bit)
 

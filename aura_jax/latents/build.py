@@ -180,7 +180,6 @@ def _origin(weights: str, images: Sequence[Path], out: Path) -> Origin:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    place = Path(
-        os.path.normpath(path.absolute())
-    )  # does not follow a link: keys come from its name
+    # This does not follow a link: keys come from its name.
+    place = Path(os.path.normpath(path.absolute()))
     return os.path.relpath(place.parent.resolve() / place.name, folder.resolve())

@@ -141,9 +141,8 @@ class RayExecutor(Executor):
 
     def __init__(self, encoder: EncoderFactory = Encoder) -> None:
         with needs("ray"):
-            self._ray: Any = importlib.import_module(
-                "ray"
-            )  # Ray's type annotations lack much of this
+            # Ray's type annotations lack much of this.
+            self._ray: Any = importlib.import_module("ray")
             self._pools: Any = importlib.import_module("ray.util")
         if not self._ray.is_initialized():
             self._ray.init(log_to_driver=False)

@@ -53,9 +53,7 @@ class Ledger:
         """
         self._folder.note(shard)
         with self._lock:
-            self.skipped = {
-                **self.skipped,
-                **shard.skipped,
-            }  # not changed in place: other threads read the old one
+            # Not changed in place, since other threads read the old one.
+            self.skipped = {**self.skipped, **shard.skipped}
             self._listener.finished(shard)
             check_skipped(self.skipped, self._max_skipped, ADVICE)

@@ -97,11 +97,8 @@ class Recipe:
         self._check_ranges()
         self._check_crops()
         if self.dtype is not None:
-            from aura_jax.dtypes import (
-                BFLOAT16,
-                FLOAT32,
-                as_dtype,
-            )  # late: `--help` does not need numpy
+            # Late, since `--help` does not need numpy.
+            from aura_jax.dtypes import BFLOAT16, FLOAT32, as_dtype
 
             object.__setattr__(self, "dtype", str(as_dtype(self.dtype, (BFLOAT16, FLOAT32))))
 

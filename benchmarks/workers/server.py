@@ -8,9 +8,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-REPEAT_SECONDS = (
-    0.2  # a single call after another variant's would run with cold caches and slow clocks
-)
+# A single call after another variant's would run with cold caches and slow clocks.
+REPEAT_SECONDS = 0.2
 
 
 def serve(worker: object) -> None:

@@ -112,9 +112,8 @@ class TorchWorker:
 
     def _input(self, part: Part) -> Tensor:
         """Load an input as NCHW; in memory it is channels_last."""
-        return (
-            torch.from_numpy(np.load(self._folder / f"{part}.npy")).to(self._device).movedim(3, 1)
-        )
+        x = torch.from_numpy(np.load(self._folder / f"{part}.npy"))
+        return x.to(self._device).movedim(3, 1)
 
     def _output(self, part: Part) -> Tensor:
         with torch.inference_mode():
