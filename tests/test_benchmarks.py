@@ -1,5 +1,6 @@
 """The benchmark's own arithmetic and judgement, and one whole run of it."""
 
+import importlib
 import json
 import math
 from collections.abc import Iterator
@@ -18,8 +19,11 @@ from benchmarks.results import CaseResult, Measured
 from benchmarks.variants import AUTOTUNED, COMPILED, DEFAULT, EAGER, FAST, Variant, variants_of
 from benchmarks.workers.process import Worker
 from tests.commands import invoke
+from tests.conftest import ROOT
 
 FLOAT32, BFLOAT16 = TINY_CASES
+FILES = sorted((ROOT / "benchmarks").glob("*.py"))
+COMMANDS = [path.stem for path in FILES if "run(app)" in path.read_text()]
 
 
 @pytest.mark.parametrize(
@@ -167,3 +171,9 @@ def numbers(content: Any) -> Iterator[float]:
             yield from numbers(part)
     elif isinstance(content, int | float):
         yield content
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_short_help(name: str):
+    app = importlib.import_module(f"benchmarks.{name}").app
+    assert "Example: python -m benchmarks" in invoke(app, "-h")
