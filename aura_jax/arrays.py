@@ -14,12 +14,6 @@ type Shape = tuple[int, ...]
 type AnyArray = jaxtyping.Array | np.ndarray  # evaluated by type checkers only: it imports jax
 
 
-def is_array(x: object) -> bool:
-    """Return whether `x` is a numpy or a jax array, without importing JAX."""
-    jax = sys.modules.get("jax")
-    return isinstance(x, np.ndarray) or (jax is not None and isinstance(x, jax.Array))
-
-
 def relative_error(x: np.ndarray, reference: np.ndarray) -> float:
     """Compute ‖x - reference‖ / ‖reference‖ in the L2 norm, in float64; 0 if both are zero."""
     exact = reference.astype(np.float64)
@@ -35,7 +29,8 @@ def check_is_array(name: str, x: Any) -> None:
     Raises:
         ArrayError: if it is not.
     """
-    if not is_array(x):
+    jax = sys.modules.get("jax")  # not imported: readers of cached latents do not need JAX
+    if not isinstance(x, np.ndarray) and not (jax is not None and isinstance(x, jax.Array)):
         raise ArrayError(f"{name}: expected a jax or numpy array, got a {type(x).__name__}")
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from aura_jax import Codec
 from aura_jax.arrays import relative_error
-from aura_jax.cli.options import DEFAULT_WEIGHTS, Weights
+from aura_jax.cli.options import DEFAULT_WEIGHTS, Images, Weights
 from aura_jax.cli.run import new_app, run
 from aura_jax.console import console
 from aura_jax.images.readers import find_images
@@ -33,10 +33,7 @@ app = new_app(add_completion=False)
 
 @app.command(epilog="Example: python -m benchmarks.latent_types photos/held_out")
 def main(
-    photos: Annotated[
-        list[Path],
-        typer.Argument(help="Image files, folders (searched at any depth) or WebDataset tars."),
-    ],
+    photos: Images,
     weights: Weights = DEFAULT_WEIGHTS,
     size: Annotated[
         int, typer.Option(help="Side in pixels of the centered square of each photograph.")

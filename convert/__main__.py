@@ -16,6 +16,7 @@ from aura_jax.checkpoint.hub import find_checkpoint
 from aura_jax.checkpoint.loading import build, save
 from aura_jax.checkpoint.names import Layout
 from aura_jax.checkpoint.tensors import StoredCheckpoint, StoredTensor, open_safetensors
+from aura_jax.cli.options import Overwrite
 from aura_jax.cli.run import new_app, run
 from aura_jax.console import console, messages, progress, say
 from aura_jax.dtypes import as_dtype
@@ -68,9 +69,7 @@ def convert(
             help="Read SRC even if it is a pickle, with weights_only=True; this needs PyTorch.",
         ),
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace DST if it exists.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Convert an AuraEquiVAE checkpoint between PyTorch's and Flax's layouts."""
     check_free(dst, overwrite=overwrite)

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from aura_jax.checkpoint.names import hwio, torch_name, torch_shape
 from aura_jax.checkpoint.tensors import StoredCheckpoint
 from aura_jax.checkpoint.validation import read_exactly
+from aura_jax.cli.options import Overwrite
 from aura_jax.cli.run import new_app, run
 from aura_jax.console import say
 from aura_jax.dtypes import FLOAT32
@@ -55,9 +56,7 @@ def convert(
             "Without it OUT has no heads, and only the loss gan can use it.",
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace OUT if it exists.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Convert VGG16 and the heads of LPIPS for the training losses lpips and gan."""
     check_free(out, overwrite=overwrite)

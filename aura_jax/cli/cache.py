@@ -11,7 +11,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from aura_jax.cli.cache_progress import watched
-from aura_jax.cli.options import DEFAULT_WEIGHTS, Images, Json, Weights, dtype_option
+from aura_jax.cli.options import DEFAULT_WEIGHTS, SQUARE, Images, Json, Weights, dtype_option
 from aura_jax.cli.start import importing
 from aura_jax.console import console, progress, say
 from aura_jax.errors import CacheError, counted
@@ -56,11 +56,7 @@ def make(
     weights: Weights = DEFAULT_WEIGHTS,
     size: Annotated[
         int | None,
-        typer.Option(
-            help="Cut the largest centered square from each image and scale its sides to this many "
-            "pixels.",
-            show_default="keep images unchanged; all must have one size",
-        ),
+        typer.Option(help=SQUARE, show_default="keep images unchanged; all must have one size"),
     ] = None,
     storage_dtype: StorageDtype = "bfloat16",
     compute_dtype: CacheComputeDtype = None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aura_jax.cli.options import DEFAULT_WEIGHTS, Images, Json, Overwrite, Weights
+from aura_jax.cli.options import DEFAULT_WEIGHTS, SQUARE, Images, Json, Overwrite, Weights
 from aura_jax.cli.start import importing
 from aura_jax.console import console, progress, say
 from aura_jax.errors import AuraError
@@ -26,13 +26,7 @@ def equivariance(
     images: Images,
     out: Annotated[Path, typer.Option(help="The folder to write report.json and report.png to.")],
     weights: Weights = DEFAULT_WEIGHTS,
-    size: Annotated[
-        int,
-        typer.Option(
-            help="Cut the largest centered square from each image and scale its sides to this many "
-            "pixels."
-        ),
-    ] = 256,
+    size: Annotated[int, typer.Option(help=SQUARE)] = 256,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:

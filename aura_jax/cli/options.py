@@ -66,5 +66,6 @@ ComputeDtype = Annotated[
         default="float32 on a CPU, bfloat16 on a GPU or TPU",
     ),
 ]
+SQUARE = "Cut the largest centered square from each image and scale its sides to this many pixels."
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as one JSON document.")]
