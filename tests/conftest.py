@@ -1,5 +1,6 @@
 """Strict JAX for every test, and the golden vectors of the reference."""
 
+import gc
 import os
 import signal
 from collections.abc import Mapping
@@ -14,12 +15,17 @@ import aura_jax
 from aura_jax import AuraConfig, AuraEquiVAE
 from aura_jax.dtypes import FLOAT32
 from aura_jax.training.init import new_model
+from aura_jax.training.networks.discriminator import DEPTH
 from aura_jax.training.networks.lpips import Perceptual
 from benchmarks.golden import GOLDEN_WEIGHTS, read_golden
 from tests.random_models import random_lpips, random_vae
+from tests.recipes import ONE_LEVEL
 
-jax.config.update("jax_default_matmul_precision", "highest")  # no silent TF32
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Python would go through the million objects of JAX and PyTorch again and again: a tenth of the
+# time of all tests.
+gc.set_threshold(100_000, 20, 20)
 
 # Under nohup, or in a background job of a script, SIGINT is ignored here and in all child
 # processes, so those that tests interrupt would never end.
@@ -27,14 +33,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
-# This process and all that tests start share compiled programs.
+# This process and all that tests start share compiled programs, which are equal only under equal
+# settings.
 COMPILED = {
+    "jax_default_matmul_precision": "highest",  # no silent TF32
     "jax_compilation_cache_dir": str(ROOT / ".pytest_cache" / "jax"),
     "jax_persistent_cache_min_compile_time_secs": 0.2,
 }
 for name, value in COMPILED.items():
     jax.config.update(name, value)
     os.environ[name.upper()] = str(value)
+# LLVM's level 1 compiles a train step in 60 % of the time of XLA's default, to the same bits; a
+# lower level would compute other ones. XLA reads it when it first compiles, in child processes too.
+XLA_FLAGS = "--xla_backend_optimization_level=1"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {XLA_FLAGS}".strip()
 
 # The published file is large and may be unavailable: if you have it, the same tests run on it too.
 CHECKPOINTS = [GOLDEN_WEIGHTS, *map(Path, filter(None, [os.environ.get("AURA_WEIGHTS")]))]
@@ -64,12 +76,16 @@ def tiny_vae() -> AuraEquiVAE:
 
 @pytest.fixture(scope="session")
 def vae_to_train() -> AuraEquiVAE:
-    """Make a tiny model in the initial state of training."""
-    return new_model(TINY_CONFIG, FLOAT32, 0)
+    """Make a model of one level in the initial state of training."""
+    return new_model(ONE_LEVEL, FLOAT32, 0)
 
 
 @pytest.fixture(scope="session")
 def perceptual() -> Perceptual:
-    """Make VGG16 and LPIPS with random weights."""
+    """Make VGG16 and LPIPS with random weights, and the stages that the discriminator needs.
+
+    All five would compile for twice as long.
+    """
     lpips = random_lpips()
+    del lpips.vgg.stages[DEPTH:], lpips.heads[DEPTH:]
     return Perceptual(lpips.vgg, lpips)
