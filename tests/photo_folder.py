@@ -24,7 +24,7 @@ def write_photos(folder: Path, count: int, size: int = 48) -> Path:
     return folder
 
 
-def random_crops(seed: int = 0, batch: int = 4, size: int = 16) -> np.ndarray:
+def random_crops(seed: int = 0, batch: int = 8, size: int = 8) -> np.ndarray:
     """Return 8-bit crops made of random colors, in squares of 4 pixels a side."""
     coarse = np.random.default_rng(seed).integers(0, 256, (batch, size // 4, size // 4, 3))
     return coarse.repeat(4, axis=1).repeat(4, axis=2).astype(np.uint8)

@@ -10,13 +10,15 @@ import numpy as np
 from aura_jax import AuraConfig
 from aura_jax.training.config import Crops, Recipe
 
-CROPS = (Crops(16, 4),)
-ONE_LEVEL = AuraConfig(ch=64, ch_mult=(1,), num_res_blocks=1)  # the model that compiles fastest
-# PLAIN as options, so that tests of the command and of the train step share a compiled program.
-OPTIONS = ("--steps", "60", "--crops", "16x4", "--compute-dtype", "f32", "--gradnorm", "none")
+# The model whose train step compiles fastest. Every test that needs some train step takes this one
+# and PLAIN: a step of another size, recipe or length is another program, and 10 s of compilation.
+ONE_LEVEL = AuraConfig(ch=64, ch_mult=(1,), num_res_blocks=1)
+CROPS = (Crops(8, 8),)
+# PLAIN as options, so that the command runs the same program.
+OPTIONS = ("--steps", "20", "--crops", "8x8", "--compute-dtype", "f32", "--gradnorm", "none")
 OPTIONS += ("--loss", "l1=0.2", "--loss", "l2=1", "--loss", "z2=1e-3", "--learning-rate", "0.0625")
 PLAIN = Recipe(
-    steps=60,
+    steps=20,
     crops=CROPS,
     losses=(("l1", 0.2), ("l2", 1.0), ("z2", 1e-3)),
     gradnorm="none",

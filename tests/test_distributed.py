@@ -6,23 +6,30 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
-from aura_jax.dtypes import FLOAT32
-from aura_jax.training import Trainer, new_model
+from aura_jax import AuraEquiVAE
+from aura_jax.training import Trainer
 from convert.tolerances import SUM_ORDER
 from tests.conftest import ROOT
 from tests.photo_folder import write_photos
-from tests.recipes import ONE_LEVEL
-from tests.train_two_steps import RECIPE, two_steps
+from tests.recipes import PLAIN
+from tests.train_together import first_steps
 
 
 def train(folder: Path, *coordinators: str, devices: int = 1) -> Path:
     """The results of processes that train together."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "tests.train_two_steps", str(folder)]
+    # Little optimized, since results are compared within a tolerance.
+    flags = "--xla_backend_optimization_level=0"
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+    }
+    command = [sys.executable, "-m", "tests.train_together", str(folder)]
     processes = [
         subprocess.Popen([*command, *filter(None, [each])], cwd=ROOT, env=environment)
         for each in coordinators
@@ -36,8 +43,13 @@ def train(folder: Path, *coordinators: str, devices: int = 1) -> Path:
     return folder / "results.npz"
 
 
-def check_equal(results: Path, devices: int) -> None:
-    expected = two_steps(Trainer(RECIPE, new_model(ONE_LEVEL, FLOAT32, RECIPE.seed)))
+@pytest.fixture(scope="module")
+def expected(vae_to_train: AuraEquiVAE) -> dict[str, Any]:
+    """The results of one device."""
+    return first_steps(Trainer(PLAIN, vae_to_train))
+
+
+def check_equal(results: Path, expected: dict[str, Any], devices: int) -> None:
     with np.load(results) as result:
         assert (int(result["devices"]), expected["devices"]) == (devices, 1)
         np.testing.assert_allclose(result["losses"], expected["losses"], rtol=SUM_ORDER)
@@ -49,21 +61,23 @@ def check_equal(results: Path, devices: int) -> None:
     assert np.linalg.norm(errors) < SUM_ORDER * np.linalg.norm(sizes)
 
 
-def test_eight_devices_do_what_one_does(tmp_path: Path) -> None:
-    check_equal(train(tmp_path, "", devices=8), 8)
+def test_eight_devices_do_what_one_does(expected: dict[str, Any], tmp_path: Path) -> None:
+    check_equal(train(tmp_path, "", devices=8), expected, 8)
 
 
-def test_two_processes_do_what_one_does_and_stop_together(tmp_path: Path) -> None:
+def test_two_processes_do_what_one_does_and_stop_together(
+    expected: dict[str, Any], tmp_path: Path
+) -> None:
     """One of them is interrupted after two steps; both save, and both resume."""
     write_photos(tmp_path / "photos", 16)
     address = free_address()
     results = train(tmp_path, f"{address},2,0", f"{address},2,1")
-    check_equal(results, 2)
+    check_equal(results, expected, 2)
     with np.load(results) as result:
         assert result["finished"].tolist() == [False, True]
         assert result["first"].tolist() == [0, 2]
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == list(range(1, 7))
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, PLAIN.steps + 1))
 
 
 def free_address() -> str:

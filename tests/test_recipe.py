@@ -72,7 +72,7 @@ def test_every_image_loss_has_a_name() -> None:
         ({"dtype": "float16"}, "'float16': expected bfloat16 or float32"),
         ({"steps": 0}, "1 or more"),
         ({"p_vertical": 1.5}, "p_vertical=1.5: expected 0 to 1"),
-        ({"accumulate": 3}, "a batch of 4 does not split into 3 micro-batches"),
+        ({"accumulate": 3}, "a batch of 8 does not split into 3 micro-batches"),
         ({"crops": (Crops(8, 4),), "losses": (("pooled_l1", 1.0),)}, "pooled_l1 needs 16 pixels"),
         ({"noise": float("nan")}, "noise=nan"),
         ({"learning_rate": -1.0}, "learning_rate=-1.0"),
@@ -86,7 +86,7 @@ def test_invalid_recipes_are_refused(changes: dict[str, Any], message: str) -> N
 def test_crops_must_fit_model_and_devices() -> None:
     with pytest.raises(TrainingError, match="crops of 20: expected multiples of 8"):
         with_(crops=(Crops(20, 4),)).check(AuraConfig(), 1)
-    with pytest.raises(TrainingError, match="a batch of 4 does not split over 3 devices"):
+    with pytest.raises(TrainingError, match="a batch of 8 does not split over 3 devices"):
         PLAIN.check(TINY_CONFIG, 3)
     for text in ("256", "0x4", "16x", "axb"):
         with pytest.raises(TrainingError, match="expected SIZExBATCH"):

@@ -67,7 +67,7 @@ class Counter(Trainer):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_photos(tmp_path_factory.mktemp("data") / "photos", 6)
+    return write_photos(tmp_path_factory.mktemp("data") / "photos", 8)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def start(photos: Path, workdir: Workdir, vae_to_train: AuraEquiVAE) -> Start:
     """Opens the run again, as each start of the command does."""
 
     def start(losses: Callable[[int], float] = lambda step: 1.0, every: Every | None = None) -> Run:
-        images, skipped = find_images([photos]), Skipped(workdir.skipped, 6)
+        images, skipped = find_images([photos]), Skipped(workdir.skipped, 8)
         data = batches(images, SPEC.recipe.crops, seed=0, skipped=skipped)
         often = every or Every(record=1, save=4, plot=1000)
         return Run(Counter(vae_to_train, losses), data, skipped, workdir, every=often)

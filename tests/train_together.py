@@ -1,4 +1,4 @@
-"""python -m tests.train_two_steps OUT [COORDINATOR]: train on all devices of all processes."""
+"""python -m tests.train_together OUT [COORDINATOR]: train on all devices of all processes."""
 
 import sys
 from pathlib import Path
@@ -9,34 +9,34 @@ import numpy as np
 import optax
 
 from aura_jax.dtypes import FLOAT32
-from aura_jax.training import Crops, Every, RunSpec, Trainer, join, new_model, open_run
+from aura_jax.training import Every, RunSpec, Trainer, join, new_model, open_run
 from tests.photo_folder import random_crops
-from tests.recipes import ONE_LEVEL, with_
+from tests.recipes import ONE_LEVEL, PLAIN
 
-BATCH = 8
-RECIPE = with_(steps=6, crops=(Crops(16, BATCH),), warmup=0)
+STEPS = 3  # the rate of the first is 0, so only the third shows an update of the parameters
+((_, BATCH),) = PLAIN.crops
 
 
 def main(out: str, coordinator: str | None = None) -> None:
-    """Write the results of two steps and, for several processes, of an interrupted run."""
+    """Write the results of a few steps and, for several processes, of an interrupted run."""
     if coordinator is not None:
         join(coordinator)
-    trainer = Trainer(RECIPE, new_model(ONE_LEVEL, FLOAT32, RECIPE.seed))
-    results = two_steps(trainer)
+    trainer = Trainer(PLAIN, new_model(ONE_LEVEL, FLOAT32, PLAIN.seed))
+    results = first_steps(trainer)
     if coordinator is not None:
         results |= interrupted_run(Path(out), trainer)
     if jax.process_index() == 0:
         np.savez(Path(out) / "results.npz", **results)
 
 
-def two_steps(trainer: Trainer) -> dict[str, Any]:
-    """Return the losses of two steps and the gradient of the first."""
+def first_steps(trainer: Trainer) -> dict[str, Any]:
+    """Return the losses of a few steps and the gradient of the first."""
     state, share = trainer.start(), BATCH // jax.process_count()
     own = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
     losses: list[float] = []
     gradient: dict[str, Any] = {}
-    for step in range(2):
-        images = random_crops(step, batch=BATCH)[own]
+    for step in range(STEPS):
+        images = random_crops(step)[own]
         state, metrics = trainer.step(state, images, jax.random.key(step))
         losses.append(float(metrics["loss"]))
         if step == 0:  # after one step the first moment is the gradient, times 1 - 0.9
@@ -48,9 +48,9 @@ def two_steps(trainer: Trainer) -> dict[str, Any]:
 
 def interrupted_run(folder: Path, trainer: Trainer) -> dict[str, Any]:
     """Stop a run after two steps by one process alone, then resume it and train to the end."""
-    spec = RunSpec(data=str(folder / "photos"), recipe=RECIPE, config=ONE_LEVEL)
+    spec = RunSpec(data=str(folder / "photos"), recipe=PLAIN, config=ONE_LEVEL)
     finished, first = [], []
-    for limit in (2, RECIPE.steps + 1):
+    for limit in (2, PLAIN.steps + 1):
         run, seen = open_run(spec, folder / "run", every=Every(record=1, plot=100)), []
         run.trainer = trainer  # equal to the run's own trainer, and already compiled
         state = run.resume()
