@@ -4,10 +4,8 @@ import os
 import tarfile
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from PIL import Image
 
 import aura_jax
@@ -30,6 +28,7 @@ from tests.cache_folder import (
     write_tar,
 )
 from tests.photo_folder import write_photos
+from tests.random_models import random_vae
 
 __all__ = ["made", "photos", "weights"]  # fixtures
 
@@ -118,8 +117,7 @@ def test_weights_that_give_nan(tmp_path: Path, photos: Path, weights: Path) -> N
 
 def test_weights_of_other_images(tmp_path: Path, photos: Path) -> None:
     config = aura_jax.AuraConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1, in_channels=4)
-    vae = aura_jax.AuraEquiVAE(config, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
-    aura_jax.save(vae, tmp_path / "four.safetensors")
+    aura_jax.save(random_vae(config), tmp_path / "four.safetensors")
     with pytest.raises(AuraError, match=r"four\.safetensors: not a model of RGB images"):
         make(photos, tmp_path / "out", tmp_path / "four.safetensors")
 

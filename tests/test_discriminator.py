@@ -21,6 +21,7 @@ from aura_jax.training.networks.discriminator import (
 )
 from aura_jax.training.networks.vgg import VGG16
 from convert.tolerances import FP32_PARITY, VGG_GRADIENT
+from tests.random_models import random_lpips
 
 SIZES = [(32, 32), (21, 30), (4, 4)]
 
@@ -29,7 +30,7 @@ type Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 @pytest.fixture(scope="module")
 def vgg() -> VGG16:
-    network = VGG16(dtype=jnp.float32, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
+    network = random_lpips().vgg
     rng = np.random.default_rng(0)
     for name, parameter in parameters(nnx.state(network)).items():
         if name.endswith("bias"):
@@ -42,7 +43,8 @@ def discriminator(vgg: VGG16) -> PatchDiscriminator:
     """A discriminator whose last convolution is random, as after training."""
     network = PatchDiscriminator(vgg)
     kernel = network.head.kernel
-    kernel[...] = 0.1 * jax.random.normal(jax.random.key(0), kernel.shape)
+    values = np.random.default_rng(0).normal(0, 0.1, kernel.shape).astype(np.float32)
+    kernel[...] = jnp.asarray(values)
     return network
 
 
@@ -74,6 +76,13 @@ def torch_logits(network: PatchDiscriminator, x: torch.Tensor) -> torch.Tensor:
     return F.conv2d(h, weight(network.head))[:, 0]
 
 
+@jax.jit
+def logits_and_gradient(network: PatchDiscriminator, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The logits, and the gradient of the sum of their squares."""
+    logits, pullback = jax.vjp(network, x)
+    return logits, pullback(2 * logits)[0]
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_logits_and_gradients_are_pytorchs(
     discriminator: PatchDiscriminator, size: tuple[int, int]
@@ -82,8 +91,7 @@ def test_logits_and_gradients_are_pytorchs(
     torch_x = torch.from_numpy(x).double().permute(0, 3, 1, 2).requires_grad_()
     expected = torch_logits(discriminator, torch_x)
     expected.square().sum().backward()
-    logits, pullback = jax.vjp(discriminator, jnp.asarray(x))
-    (gradient,) = pullback(2 * logits)
+    logits, gradient = logits_and_gradient(discriminator, jnp.asarray(x))
     assert torch_x.grad is not None
     assert logits.shape == (2, size[0] // 4, size[1] // 4)
     assert relative_error(np.asarray(logits), expected.detach().numpy()) < FP32_PARITY

@@ -13,10 +13,12 @@ import pytest
 from PIL import Image
 
 import aura_jax
+from aura_jax.cli.app import app
 from aura_jax.images.transforms import to_uint8
 from aura_jax.latents import LatentSource, normalize
 from aura_jax.photo_latents import psnr
 from aura_jax.symmetry import flip_images, flip_latents
+from tests.commands import invoke
 from tests.conftest import ROOT
 from tests.photo_folder import read_image
 
@@ -44,7 +46,15 @@ def out(example: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("flow") / "out"
     words = ["--out", str(out), "--images", str(IMAGES), "--steps", str(STEPS)]
     said: list[str] = []
+
+    def run(command: list[str], *, check: bool) -> None:
+        """Run the command in this process, which has imported everything."""
+        assert command[:3] == [sys.executable, "-m", "aura_jax"]
+        assert check
+        invoke(app, *command[3:])
+
     with jax.numpy_rank_promotion("allow"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(example.subprocess, "run", run)
         patch.setattr(sys, "argv", ["flow_on_latents.py", *words])
         patch.setattr("builtins.print", lambda *words, **_: said.append(" ".join(map(str, words))))
         example.main()

@@ -175,9 +175,11 @@ def test_examples_run(script: Path, tmp_path: Path):
 
 
 def test_the_readmes_python_runs(tmp_path: Path):
-    """All snippets in one go, on the embedded checkpoint."""
+    """All snippets in one go, on the embedded checkpoint and smaller images."""
     snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(snippets) >= 2
+    assert sum(snippet.count("256, 256") for snippet in snippets) == 2
+    snippets = [snippet.replace("256, 256", "32, 32") for snippet in snippets]
     (tmp_path / "photo.jpg").symlink_to(ROOT / "examples" / "chelsea.jpg")
     python("\n".join(snippets), tmp_path)
 
