@@ -167,8 +167,13 @@ EXAMPLES = sorted({*(ROOT / "examples").glob("*.py")} - {ROOT / "examples" / "fl
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)  # that one has its test
 def test_examples_run(script: Path, tmp_path: Path):
-    few = ["--variants", "2", "--collages", "1"] if script.stem == "sample_photographs" else []
-    command = [sys.executable, str(script), *few]
+    """With few and small images; `make demo` flips the whole photograph."""
+    (photo,) = write_photos(tmp_path / "few", 1).iterdir()
+    few = {
+        "sample_photographs": ["--variants", "2", "--collages", "1"],
+        "flip_a_photograph": ["--photo", str(photo)],
+    }
+    command = [sys.executable, str(script), *few.get(script.stem, [])]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout
