@@ -12,7 +12,7 @@ from aura_jax import ArrayError, AuraEquiVAE, AuraError, Codec
 from aura_jax.arrays import relative_error
 from aura_jax.config import LATENT_LIMIT
 from aura_jax.images.transforms import to_uint8
-from aura_jax.runtime import program, rewrite
+from aura_jax.runtime import plan, program
 from benchmarks.golden import OUTPUTS
 from convert.tolerances import BF16_AGAINST_TORCH, FP32_FAST, FP32_PARITY
 from tests.conftest import Golden
@@ -36,7 +36,7 @@ def highest(golden_vae: AuraEquiVAE) -> Codec:
 def fast(golden_vae: AuraEquiVAE) -> Codec:
     """With Winograd's convolutions in the widest layers of this narrow model."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rewrite, "WINOGRAD_CHANNELS", 128)
+        patch.setattr(plan, "WINOGRAD_CHANNELS", 128)
         return Codec(golden_vae, precision="fast")
 
 
@@ -119,7 +119,7 @@ def test_8_bit_images(codec: Codec) -> None:
 def test_shapes_that_exceed_the_memory_are_refused(
     codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(program, "device_memory", lambda: 100_000)
+    monkeypatch.setattr(program, "device_memory", lambda device: 100_000)
     message = r"images of shape \(1, 2, 2, 3\): needs .* MB of memory, .* has 100.0 kB; use"
     with pytest.raises(ArrayError, match=message):
         codec.encode(IMAGES[:1, :2, :2])

@@ -115,8 +115,8 @@ def plain_attention(
 
 def attention(
     q: Float[Array, "b t n d"],
-    k: Float[Array, "b t n d"],
-    v: Float[Array, "b t n d"],
+    k: Float[Array, "b s n d"],
+    v: Float[Array, "b s n d"],
     *,
     attend: Attention = plain_attention,
 ) -> Float[Array, "b t n d"]:
@@ -131,7 +131,7 @@ def attention(
         attend: plain attention, which computes each chunk.
     """
     b, tokens, heads, _ = q.shape
-    chunk = LOGITS_BYTES // (4 * b * heads * tokens)  # the logits are float32
+    chunk = LOGITS_BYTES // (4 * b * heads * k.shape[1])  # the logits are float32
     if chunk >= tokens:
         return attend(q, k, v)
 

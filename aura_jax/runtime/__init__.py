@@ -2,7 +2,15 @@
 
 - `functional`: `encode` and `decode`
 - `codec`: `Codec`, which holds one model ready to run
+- `compilation`: `compile_for`, which compiles for devices that need not be here
+- `networks`: the encoder and the decoder as programs
 - `program`: a function compiled ahead of time for each shape
-- `rewrite`: which layers of a trained model are replaced by which kernels
+- `placement`: the devices, and how they share images
+- `plan`: which layers are replaced by which kernels on which platform
+- `rewrite`: a model with replaced layers
 - `kernels`: the replacements
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

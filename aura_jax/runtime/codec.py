@@ -1,11 +1,12 @@
 """A model prepared for speed: rearranged weights, and one executable for each shape."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from jax.sharding import Sharding
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
@@ -13,11 +14,15 @@ from aura_jax.arrays import check_array
 from aura_jax.dtypes import FLOATS, as_dtype
 from aura_jax.errors import ArrayError
 from aura_jax.images.transforms import to_float, to_uint8
-from aura_jax.model.autoencoder import AuraEquiVAE, Chain, clamp_latents
-from aura_jax.runtime.program import MatmulPrecision, Program, Settings, compiler_options
-from aura_jax.runtime.rewrite import Precision, rewritten
+from aura_jax.model.autoencoder import AuraEquiVAE
+from aura_jax.runtime.functional import check_finite, check_range
+from aura_jax.runtime.networks import PARTS, network_program
+from aura_jax.runtime.placement import Placement
+from aura_jax.runtime.plan import Precision, plan_for
+from aura_jax.runtime.program import Program
+from aura_jax.runtime.rewrite import rewritten
 
-MATMUL_PRECISIONS: dict[Precision, MatmulPrecision] = {"highest": "highest", "fast": "high"}
+LEVELS = np.dtype(np.uint8)
 
 type Images = Float[Array, "b h w c"] | UInt8[Array, "b h w c"]
 
@@ -25,14 +30,21 @@ type Images = Float[Array, "b h w c"] | UInt8[Array, "b h w c"]
 class Codec:
     """Encode and decode with one model, faster than `aura_jax.encode` and `aura_jax.decode`.
 
-    A codec derives its own weights from the model's once: in the compute dtype, with upsampling
-    folded into the convolutions, and with "fast" the kernels of Winograd's convolutions, which are
-    four times as large. Later changes to the model do not affect the codec. It compiles once for
-    each shape; `warmup` does so ahead of time.
+    A codec derives its own weights from the model's once: in the compute dtype, and as the kernels
+    that are fastest on its devices need them; see `aura_jax.runtime.plan`. Later changes to the
+    model do not affect the codec. It compiles once for each shape; `warmup` does so ahead of time.
 
         codec = aura_jax.Codec(aura_jax.load("small"))
         z = codec.encode(images)
         decoded = codec.decode(z, as_uint8=True)
+
+    On several devices a sharding splits the batch, or the rows of large images, or both:
+
+        mesh = jax.make_mesh((jax.device_count(),), ("data",))
+        codec = aura_jax.Codec(vae, sharding=NamedSharding(mesh, PartitionSpec("data")))
+
+    Inside `jax.jit`, `jax.grad` and JAX's other transformations a codec is traced like any function
+    of JAX. Its weights become constants there, so `aura_jax.encode` is better for large models.
 
     Args:
         vae: the model, as `aura_jax.load` returns it.
@@ -40,10 +52,15 @@ class Codec:
         precision: "highest" is as accurate as `aura_jax.encode` and `aura_jax.decode`, which use
             JAX's precision of the same name. "fast" lets float32 round more: Winograd's
             convolutions on a CPU, up to 2e-5 of the result, and JAX's precision "high" elsewhere,
-            which is TF32 on a GPU. It changes nothing in bfloat16.
+            which is TF32 on a GPU and three bfloat16 products on a TPU. It changes nothing in
+            bfloat16.
+        sharding: the sharding of images and latents, which may split the batch and the rows. Inputs
+            of any kind are placed accordingly, and results keep it. By default the codec runs where
+            the model's weights are.
 
     Raises:
-        AuraError: if the dtype or the precision is unknown.
+        AuraError: if the dtype or the precision is unknown, or the sharding splits columns or
+            channels.
     """
 
     def __init__(
@@ -52,58 +69,70 @@ class Codec:
         *,
         dtype: DTypeLike | None = None,
         precision: Precision = "highest",
+        sharding: Sharding | None = None,
     ):
         self.config = vae.config
         compute = vae.encoder.conv_in.dtype if dtype is None else dtype
         assert compute is not None, "AuraEquiVAE gives its layers a dtype"
         self.dtype = as_dtype(compute)
-        model = rewritten(vae, self.dtype, precision)
-        floats, levels = np.dtype(np.float32), np.dtype(np.uint8)
-        settings = Settings(compiler_options(self.dtype), MATMUL_PRECISIONS[precision])
-        self._encoder = _program("images", model.encoder, clamp_latents, floats, settings)
-        self._decoder = _program("latents", model.decoder, _unchanged, self.dtype, settings)
-        self._from_levels = Program("images", lambda _, x: to_float(x), [], levels)
-        self._to_levels = Program("images", lambda _, x: to_uint8(x), [], self.dtype)
+        place = self._place = Placement.of(vae) if sharding is None else Placement(sharding)
+        plan = plan_for(place, self.dtype, precision)
+        model = rewritten(place.local(vae), self.dtype, plan)
+        self._encoder, self._decoder = (
+            network_program(part, model, self.dtype, plan, place) for part in PARTS
+        )
+        self._from_levels = Program("images", lambda _, x: to_float(x), [], LEVELS, place)
+        self._to_levels = Program("images", lambda _, x: to_uint8(x), [], self.dtype, place)
         self._declared: set[tuple[int, int, int]] = set()
         self._guarded = False
 
-    def encode(self, images: Array | np.ndarray) -> Float[Array, "b h w z"]:
+    def encode(self, images: Array | np.ndarray, *, check: bool = False) -> Float[Array, "b h w z"]:
         """Encode images to latents [B, H/8, W/8, 16], clamped to ±8.
 
         Sides that are not multiples of 8 lose their last pixels: see `aura_jax.encode`.
 
         Args:
-            images: [B, H, W, 3], floats in [-1, 1], or uint8. Unlike in `aura_jax.encode`, their
-                range is not checked, since the check would wait for their values.
+            images: [B, H, W, 3], floats in [-1, 1], or uint8.
+            check: whether to check the range of a jax array too, which waits for its values. That
+                of a numpy array is always checked, before it is sent to a device.
 
         Raises:
-            ArrayError: if the layout, shape or dtype is wrong, the device has too little memory, or
-                `warmup(guard=True)` was called and the shape is not compiled.
+            ArrayError: if the layout, shape, dtype or range is wrong, the rows do not divide over
+                the sharding, the device has too little memory, or `warmup(guard=True)` was called
+                and the shape is not compiled.
         """
         config = self.config
-        dtypes = (*FLOATS, np.dtype(np.uint8))
-        check_array(
-            "images", images, config.in_channels, dtypes=dtypes, min_side=config.downsampling
-        )
-        is_8_bit = images.dtype == np.uint8
+        side = config.downsampling
+        check_array("images", images, config.in_channels, dtypes=(*FLOATS, LEVELS), min_side=side)
+        self._place.check_rows("images", images.shape, side)
+        is_8_bit = images.dtype == LEVELS
+        if not is_8_bit and (check or isinstance(images, np.ndarray)):
+            check_range(images)
         batch, images = len(images), self._padded(images, 1)
         floats = self._run(self._from_levels, images) if is_8_bit else images
-        return _first(self._run(self._encoder, floats), batch)
+        return self._place.first(self._run(self._encoder, floats), batch)
 
-    def decode(self, latents: Array | np.ndarray, *, as_uint8: bool = False) -> Images:
+    def decode(
+        self, latents: Array | np.ndarray, *, as_uint8: bool = False, check: bool = False
+    ) -> Images:
         """Decode latents to images [B, 8h, 8w, 3], nominally in [-1, 1] but not clamped.
 
         Args:
             latents: [B, h, w, 16], floats.
             as_uint8: whether to return 8-bit levels, clamped and rounded on the device.
+            check: whether to refuse NaN and infinity in a jax array too, which waits for its
+                values. A numpy array is always checked.
 
         Raises:
             ArrayError: in the same cases as `encode`.
         """
         check_array("latents", latents, self.config.z_channels)
+        self._place.check_rows("latents", latents.shape, 1)
+        if check or isinstance(latents, np.ndarray):
+            check_finite(latents)
         batch, latents = len(latents), self._padded(latents, self.config.downsampling)
         images = self._run(self._decoder, latents)
-        return _first(self._run(self._to_levels, images) if as_uint8 else images, batch)
+        return self._place.first(self._run(self._to_levels, images) if as_uint8 else images, batch)
 
     def warmup(
         self, shapes: Iterable[Sequence[int]], *, guard: bool = False, decode: bool = True
@@ -126,7 +155,7 @@ class Codec:
             if len(shape) not in (3, 4):
                 raise ArrayError(f"shape {tuple(shape)}: expected (batch, height, width)")
             images = np.zeros((*shape[:3], *(shape[3:] or (self.config.in_channels,))), np.uint8)
-            declared = (shape[0], shape[1], shape[2])
+            declared = (self._place.whole_batch(shape[0]), shape[1], shape[2])
             self._declared.add(declared)  # before the call: it would pad to a larger one
             try:
                 latents = self.encode(images)
@@ -137,52 +166,31 @@ class Codec:
         self._guarded = guard
 
     def _padded(self, x: Array | np.ndarray, scale: int) -> Array | np.ndarray:
-        """Pad a batch with zeros to the smallest batch size that was warmed up and is large enough.
+        """Pad a batch with zeros to a size that was warmed up, or that divides over the devices.
 
         Args:
             x: images or latents.
             scale: image pixels along each side of a pixel of x: 1 for images.
         """
+        if isinstance(x, jax.core.Tracer):
+            return x
         fitting = [
             batch
             for batch, height, width in self._declared
             if batch >= len(x) and (height // scale, width // scale) == x.shape[1:3]
         ]
-        missing = min(fitting, default=len(x)) - len(x)
+        missing = min(fitting, default=self._place.whole_batch(len(x))) - len(x)
         if not missing:
             return x
         pad = np.pad if isinstance(x, np.ndarray) else jnp.pad
         return pad(x, ((0, missing), (0, 0), (0, 0), (0, 0)))
 
     def _run(self, program: Program, x: Array | np.ndarray) -> Array:
-        if self._guarded and x.shape not in program.shapes:
+        is_traced = isinstance(x, jax.core.Tracer)
+        if self._guarded and not is_traced and x.shape not in program.shapes:
             known = ", ".join(map(str, program.shapes))
             raise ArrayError(
                 f"{program.name} of shape {x.shape}: would compile, but the guard of warmup allows "
                 f"only {known}; warm up this shape too, or without the guard"
             )
         return program(x)
-
-
-def _program(
-    name: str,
-    network: Chain,
-    finish: Callable[[Array], Array],
-    dtype: np.dtype,
-    settings: Settings,
-) -> Program:
-    graph, state = nnx.split(network)
-    weights, structure = jax.tree.flatten(state)
-
-    def run(weights: Sequence[Array], x: Array) -> Array:
-        return finish(nnx.merge(graph, structure.unflatten(weights))(x))
-
-    return Program(name, run, weights, dtype, settings)
-
-
-def _unchanged(images: Array) -> Array:
-    return images
-
-
-def _first(x: Array, count: int) -> Array:
-    return x if len(x) == count else x[:count]

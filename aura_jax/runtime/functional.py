@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from aura_jax.arrays import check_array
 from aura_jax.errors import ArrayError
 from aura_jax.model.autoencoder import AuraEquiVAE
+from aura_jax.runtime.placement import on_auto_axes
 
 # Resampling exceeds [-1, 1] slightly; 8-bit levels in a float array exceed it by far.
 PIXEL_LIMIT = 2.0
@@ -20,13 +21,13 @@ PIXEL_LIMIT = 2.0
 @jax.jit
 def _encode(vae: AuraEquiVAE, images: Array) -> Array:
     with jax.default_matmul_precision("highest"):  # for this trace only
-        return vae.encode(images)
+        return on_auto_axes(AuraEquiVAE.encode)(vae, images)
 
 
 @jax.jit
 def _decode(vae: AuraEquiVAE, latents: Array) -> Array:
     with jax.default_matmul_precision("highest"):
-        return vae.decode(latents)
+        return on_auto_axes(AuraEquiVAE.decode)(vae, latents)
 
 
 def encode(vae: AuraEquiVAE, images: Array | np.ndarray) -> Float[Array, "b h w z"]:
@@ -52,7 +53,7 @@ def encode(vae: AuraEquiVAE, images: Array | np.ndarray) -> Float[Array, "b h w 
     config = vae.config
     check_array("images", images, config.in_channels, min_side=config.downsampling)
     if not isinstance(images, jax.core.Tracer):
-        _check_range(images)
+        check_range(images)
     return _encode(vae, images)
 
 
@@ -75,7 +76,23 @@ def decode(vae: AuraEquiVAE, latents: Array | np.ndarray) -> Float[Array, "b h w
     return _decode(vae, latents)
 
 
-def _check_range(images: Array | np.ndarray) -> None:
+def check_range(images: Array | np.ndarray) -> None:
+    """Check that floats are about in [-1, 1], which waits for their values.
+
+    Raises:
+        ArrayError: if they are far outside, or some are NaN.
+    """
     low, high = float(images.min()), float(images.max())
     if not (low >= -PIXEL_LIMIT and high <= PIXEL_LIMIT):  # so that NaN is caught too
         raise ArrayError(f"images range over [{low:g}, {high:g}]: expected about [-1, 1]")
+
+
+def check_finite(latents: Array | np.ndarray) -> None:
+    """Check that latents have no NaN or infinity, which waits for their values.
+
+    Raises:
+        ArrayError: if they have.
+    """
+    largest = float(abs(latents).max())
+    if not largest < float("inf"):
+        raise ArrayError("latents have NaN or infinite values, which decode to a black image")

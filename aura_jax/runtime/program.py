@@ -1,48 +1,41 @@
 """A function with weights, compiled ahead of time for each shape it is called with."""
 
-import dataclasses
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any
 
 import jax
-import jax.numpy as jnp
+import jax.core
 import numpy as np
 from jax import ShapeDtypeStruct
+from jax.sharding import NamedSharding
 from jax.stages import Compiled, Lowered
 from jaxtyping import Array
 from rich.filesize import decimal
 
 from aura_jax.arrays import Shape
 from aura_jax.errors import ArrayError
+from aura_jax.runtime.placement import Placement, on_auto_axes
+from aura_jax.runtime.plan import CompilerOptions, MatmulPrecision
 
-type CompilerOptions = dict[str, str | bool]
-type MatmulPrecision = Literal["high", "highest"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How to compile a program.
-
-    Attributes:
-        options: XLA's compiler options, which apply to these executables alone.
-        matmul_precision: JAX's precision for float32 matrix products.
-    """
-
-    options: CompilerOptions | None = None
-    matmul_precision: MatmulPrecision = "highest"
+EXECUTABLES = 32  # kept by each program; one takes about 10 MB of a process's memory
 
 
 class Program:
     """A function of weights and one array, with an executable for each shape of the array.
 
+    The executables that were used last are kept.
+
     Args:
         name: the array's name in messages, such as images.
         function: the function to compile.
         weights: the function's first argument: a flat list, which JAX dispatches faster than a
-            module.
+            module. They are copied to every device; abstract ones allow compiling alone.
         dtype: the array's dtype.
-        settings: how to compile it.
+        placement: where the array and the result lie; weights lie on each of its devices.
+        options: XLA's compiler options, which apply to these executables alone.
+        matmul_precision: JAX's precision for float32 matrix products.
     """
 
     def __init__(
@@ -51,12 +44,19 @@ class Program:
         function: Callable[[Sequence[Array], Array], Array],
         weights: Sequence[Array],
         dtype: np.dtype,
-        settings: Settings = Settings(),
+        placement: Placement,
+        *,
+        options: CompilerOptions | None = None,
+        matmul_precision: MatmulPrecision = "highest",
     ):
-        self.name, self.weights, self.dtype = name, [*weights], dtype
-        self._settings = settings
-        self._function = jax.jit(function)
-        self._compiled: dict[Shape, Compiled] = {}
+        self.name, self.dtype, self.placement = name, dtype, placement
+        is_abstract = any(isinstance(each, ShapeDtypeStruct) for each in weights)
+        self.weights = weights if is_abstract else jax.device_put(weights, placement.weights)
+        self._options, self._precision = options, matmul_precision
+        sharding = placement.sharding
+        out = sharding if isinstance(sharding, NamedSharding) else None
+        self._function = jax.jit(on_auto_axes(function), out_shardings=out)
+        self._compiled: OrderedDict[Shape, Compiled] = OrderedDict()
 
     @property
     def shapes(self) -> list[Shape]:
@@ -70,22 +70,37 @@ class Program:
             ArrayError: if it needs more memory than the device has.
         """
         if shape not in self._compiled:
-            compiled = self.lower(shape).compile(compiler_options=self._settings.options)
+            compiled = self.lower(shape).compile(compiler_options=self._options)
             self._check_memory(shape, compiled)
             self._compiled[shape] = compiled
+            if len(self._compiled) > EXECUTABLES:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(shape)
         return self._compiled[shape]
 
     def lower(self, shape: Shape) -> Lowered:
         """Lower the function for a shape, without compiling it."""
-        with jax.default_matmul_precision(self._settings.matmul_precision):
-            return self._function.lower(self.weights, ShapeDtypeStruct(shape, self.dtype))
+        x = ShapeDtypeStruct(shape, self.dtype, sharding=self.placement.sharding)
+        weights = [
+            ShapeDtypeStruct(each.shape, each.dtype, sharding=self.placement.weights)
+            for each in self.weights
+        ]
+        with jax.default_matmul_precision(self._precision):
+            return self._function.lower(weights, x)
 
     def __call__(self, x: Array | np.ndarray) -> Array:
-        """Run the executable for an array's shape, without waiting for the result."""
-        return self.compile(x.shape)(self.weights, jnp.asarray(x, self.dtype))
+        """Run the executable for an array's shape, without waiting for the result.
+
+        Inside a transformation of JAX the function becomes a part of what is transformed.
+        """
+        if isinstance(x, jax.core.Tracer):
+            with jax.default_matmul_precision(self._precision):
+                return self._function(self.weights, x.astype(self.dtype))
+        x = x if x.dtype == self.dtype else x.astype(self.dtype)
+        return self.compile(x.shape)(self.weights, jax.device_put(x, self.placement.sharding))
 
     def _check_memory(self, shape: Shape, compiled: Compiled) -> None:
-        plan, limit = compiled.memory_analysis(), device_memory()
+        plan, limit = compiled.memory_analysis(), device_memory(self.placement.device)
         if plan is None or limit is None:
             return
         needed = sum(
@@ -98,20 +113,8 @@ class Program:
             )
 
 
-def compiler_options(dtype: np.dtype) -> CompilerOptions | None:
-    """Choose oneDNN's convolutions for networks that compute in bfloat16 on a CPU.
-
-    XLA's own convolutions compute in float32 internally. oneDNN's are no faster in float32, and
-    JAX 0.12 cannot store executables that call them in its compilation cache.
-    """
-    if jax.default_backend() == "cpu" and dtype == jnp.bfloat16:
-        return {"xla_cpu_experimental_onednn_custom_call": True}
-    return None
-
-
-def device_memory() -> int | None:
-    """Return the memory of the default device in bytes; None if the device does not report it."""
-    device = jax.devices()[0]
+def device_memory(device: Any) -> int | None:
+    """Return the memory of a device in bytes; None if the device does not report it."""
     if device.platform == "cpu":
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return (device.memory_stats() or {}).get("bytes_limit")

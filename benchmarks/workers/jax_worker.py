@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 import aura_jax
 from aura_jax import AuraConfig, Codec
-from aura_jax.runtime.rewrite import Precision
+from aura_jax.runtime.plan import Precision
 from benchmarks.flops import PARTS, Part
 from benchmarks.workers.dispatch import dispatch_seconds
 from benchmarks.workers.server import repeat, resident_peak, serve, teraflops

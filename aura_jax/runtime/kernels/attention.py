@@ -1,44 +1,83 @@
 """Faster kernels for attention between all pixels."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from aura_jax.model.layers import Attention, attention
 
-AMPERE = 8.0  # the compute capability that cuDNN's attention needs
+# Tokens per step of the TPU kernel. The scores of a step, in float32, take 2 MB of the 16 MB of
+# vector memory of a v5e.
+QUERIES, KEYS, LANES = 1024, 512, 128
 
 
-def fastest_attention(dtype: np.dtype) -> Attention:
-    """Choose the fastest exact attention in a dtype on the default device.
-
-    cuDNN's attention needs half precision and an NVIDIA GPU of the Ampere generation or newer.
-    Elsewhere JAX 0.12 raises an error instead of falling back.
-    """
-    flash = dtype.itemsize == 2 and _has_flash_attention(jax.devices()[0])
-    return flash_attention if flash else deferred_attention
+def deferred_attention(
+    q: Float[Array, "b t n d"], k: Float[Array, "b s n d"], v: Float[Array, "b s n d"]
+) -> Float[Array, "b t n d"]:
+    """Compute `layers.attention`, with the softmax's division after the product with v."""
+    return attention(q, k, v, attend=_attend)
 
 
-def _has_flash_attention(device: Any) -> bool:
-    cuda = device.platform == "gpu" and "cuda" in device.client.platform_version
-    return cuda and float(device.compute_capability) >= AMPERE
-
-
-def flash_attention(
-    q: Float[Array, "b t n d"], k: Float[Array, "b t n d"], v: Float[Array, "b t n d"]
+def cudnn_attention(
+    q: Float[Array, "b t n d"], k: Float[Array, "b s n d"], v: Float[Array, "b s n d"]
 ) -> Float[Array, "b t n d"]:
     """Compute `layers.attention` with cuDNN's kernel, which keeps no logits in memory."""
     return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
 
 
-def deferred_attention(
-    q: Float[Array, "b t n d"], k: Float[Array, "b t n d"], v: Float[Array, "b t n d"]
+def pallas_attention(
+    q: Float[Array, "b t n d"], k: Float[Array, "b s n d"], v: Float[Array, "b s n d"]
 ) -> Float[Array, "b t n d"]:
-    """Compute `layers.attention`, with the softmax's division after the product with v."""
-    return attention(q, k, v, attend=_attend)
+    """Compute `layers.attention` with JAX's kernel for TPUs, which keeps no logits in memory.
+
+    The kernel works on whole blocks of tokens: others are padded, and their keys masked.
+    """
+    from jax.experimental.pallas.ops.tpu import flash_attention as tpu  # slow to import
+
+    tokens, scale = q.shape[1], float(q.shape[-1]) ** -0.5
+    query_block, key_block = (
+        min(size, _up_to(LANES, x.shape[1])) for size, x in ((QUERIES, q), (KEYS, k))
+    )
+    queries, keys, values = (
+        _padded(jnp.moveaxis(x, 2, 1), block)
+        for x, block in ((q, query_block), (k, key_block), (v, key_block))
+    )
+    out = tpu.flash_attention(
+        queries,
+        keys,
+        values,
+        segment_ids=_segments(tpu.SegmentIds, queries, keys, k.shape[1]),
+        sm_scale=scale,
+        block_sizes=tpu.BlockSizes(query_block, key_block, key_block, 1),
+    )
+    return jnp.moveaxis(out[:, :, :tokens], 1, 2)
+
+
+def over_mesh(attend: Attention, sharding: NamedSharding) -> Attention:
+    """Compute attention on a mesh: each device keeps its queries and gathers the keys and values.
+
+    The partitioner of XLA cannot split the kernels, nor a loop over chunks of queries.
+
+    Args:
+        attend: the attention of one device.
+        sharding: that of images, of which the batch and the rows may be split.
+    """
+    batch, rows = (*sharding.spec, None, None)[:2]
+    own, every = PartitionSpec(batch, rows), PartitionSpec(batch)
+
+    def attend_on_mesh(q: Array, k: Array, v: Array) -> Array:
+        context = jax.sharding.get_abstract_mesh()  # that of `on_auto_axes`
+        return jax.shard_map(
+            attend,
+            mesh=sharding.mesh if context.empty else context,
+            in_specs=(own, every, every),
+            out_specs=own,
+            check_vma=False,  # Pallas kernels do not say over which axes their results vary
+        )(q, k, v)
+
+    return attend_on_mesh
 
 
 def _attend(
@@ -54,3 +93,24 @@ def _attend(
     )
     out = mixed / weights.sum(axis=-1, keepdims=True)
     return jnp.moveaxis(out, 1, 2).astype(v.dtype)
+
+
+def _up_to(multiple: int, count: int) -> int:
+    return -(-count // multiple) * multiple
+
+
+def _padded(x: Float[Array, "b n t d"], block: int) -> Float[Array, "b n t2 d"]:
+    missing = _up_to(block, x.shape[2]) - x.shape[2]
+    return jnp.pad(x, ((0, 0), (0, 0), (0, missing), (0, 0)))
+
+
+def _segments(make, queries: Array, keys: Array, tokens: int):
+    """Return segments that keep all queries from the keys after the first tokens; None if none."""
+    if keys.shape[2] == tokens:
+        return None
+    segment = (jnp.arange(keys.shape[2]) >= tokens).astype(jnp.int32)
+    batch = queries.shape[0]
+    return make(
+        jnp.zeros((batch, queries.shape[2]), jnp.int32),
+        jnp.broadcast_to(segment, (batch, keys.shape[2])),
+    )

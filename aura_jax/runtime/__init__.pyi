@@ -1,0 +1,1 @@
+from .compilation import compile_for as compile_for

@@ -1,0 +1,136 @@
+"""Where the arrays of a codec lie: on one device, or split over a mesh."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from jaxtyping import Array
+
+from aura_jax.arrays import Shape
+from aura_jax.errors import ArrayError
+from aura_jax.model.autoencoder import AuraEquiVAE
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """A sharding of images and latents that splits at most the batch and the rows.
+
+    Raises:
+        ArrayError: if it splits columns or channels, or is not a sharding of this kind.
+    """
+
+    sharding: Sharding
+
+    @classmethod
+    def of(cls, vae: AuraEquiVAE) -> "Placement":
+        """Return the place of a model's weights; weights on several devices are copied to each."""
+        sharding = jax.tree.leaves(nnx.state(vae))[0].sharding
+        if isinstance(sharding, NamedSharding) and len(sharding.device_set) > 1:
+            return cls(NamedSharding(sharding.mesh, PartitionSpec()))
+        return cls(SingleDeviceSharding(min(sharding.device_set, key=lambda each: each.id)))
+
+    def __post_init__(self) -> None:
+        if isinstance(self.sharding, SingleDeviceSharding):
+            return
+        if not isinstance(self.sharding, NamedSharding):
+            raise ArrayError(
+                f"sharding {self.sharding}: expected a jax.sharding.NamedSharding, such as "
+                'NamedSharding(mesh, PartitionSpec("data"))'
+            )
+        if any(axes is not None for axes in self.sharding.spec[2:]):
+            raise ArrayError(
+                f"sharding {self.sharding.spec}: splits columns or channels; expected one that "
+                "splits the batch, the rows or both, such as PartitionSpec('data', 'height')"
+            )
+
+    @cached_property
+    def device(self) -> Any:
+        """One of the devices, which are all of one kind."""
+        return min(self.sharding.device_set, key=lambda device: device.id)
+
+    @cached_property
+    def mesh(self) -> NamedSharding | None:
+        """The sharding, if it has several devices."""
+        sharding = self.sharding
+        return sharding if isinstance(sharding, NamedSharding) and sharding.mesh.size > 1 else None
+
+    @cached_property
+    def weights(self) -> Sharding:
+        """The sharding of weights: a copy on every device."""
+        return (
+            self.sharding if self.mesh is None else NamedSharding(self.mesh.mesh, PartitionSpec())
+        )
+
+    @cached_property
+    def shards(self) -> tuple[int, int]:
+        """The number of parts that the batch and the rows are split into."""
+        batch, rows = (self._parts(axis) for axis in (0, 1))
+        return batch, rows
+
+    def _parts(self, axis: int) -> int:
+        if self.mesh is None:
+            return 1
+        axes = (*self.mesh.spec, None, None)[axis]
+        names = axes if isinstance(axes, tuple) else (axes,)
+        return math.prod(self.mesh.mesh.shape[name] for name in names if name is not None)
+
+    def local(self, vae: AuraEquiVAE) -> AuraEquiVAE:
+        """Return a copy of a model on one device of this process."""
+        graph, state = nnx.split(vae)
+        devices = sorted(self.sharding.addressable_devices, key=lambda device: device.id)
+        return nnx.merge(graph, jax.device_put(state, devices[0]))
+
+    def whole_batch(self, count: int) -> int:
+        """Return the smallest batch of at least this many images that divides over the devices."""
+        return -(-count // self.shards[0]) * self.shards[0]
+
+    def first(self, x: Array, count: int) -> Array:
+        """Cut a batch; one that does not divide over the devices is copied to each of them."""
+        if len(x) == count:
+            return x
+        if self.mesh is not None and count % self.shards[0]:
+            spec = PartitionSpec(None, *self.mesh.spec[1:])
+            x = jax.device_put(x, NamedSharding(self.mesh.mesh, spec))
+        return x[:count]
+
+    def check_rows(self, name: str, shape: Shape, multiple: int) -> None:
+        """Check that rows divide into equal parts.
+
+        Args:
+            name: the array's name, for the message.
+            shape: [B, H, W, C].
+            multiple: the number of rows that a part must be a multiple of.
+
+        Raises:
+            ArrayError: if they do not.
+        """
+        parts = self.shards[1]
+        if parts > 1 and shape[1] % (parts * multiple):
+            raise ArrayError(
+                f"{name} of shape {shape}: {shape[1]} rows do not divide into {parts} parts of "
+                f"whole multiples of {multiple}; pad them to a multiple of {parts * multiple}"
+            )
+
+
+def on_auto_axes(
+    function: Callable[[Any, Array], Array],
+) -> Callable[[Any, Array], Array]:
+    """Let XLA partition a function of weights and an array, on a mesh of either kind of axes.
+
+    With explicit axes, the kind that `jax.make_mesh` makes by default since JAX 0.9, each operation
+    needs a rule for its sharding, and some of the model's have none. The result has the array's
+    sharding.
+    """
+
+    def run(weights: Any, x: Array) -> Array:
+        sharding = jax.typeof(x).sharding
+        if AxisType.Explicit not in sharding.mesh.axis_types:
+            return function(weights, x)
+        return jax.sharding.auto_axes(out_sharding=sharding)(function)(weights, x)
+
+    return run

@@ -1,0 +1,140 @@
+"""Which kernels run a model on which platform, and how XLA compiles it there.
+
+| | CPU | CUDA | TPU | others |
+|---|---|---|---|---|
+| norms | behind barriers | plain | plain | plain |
+| upsampling | 2×2 convolution | transposed convolution | transposed convolution | plain |
+| kernels stored | HWIO | OHWI | HWIO | HWIO |
+| attention, half precision | chunks | cuDNN | Pallas (bfloat16) | chunks |
+| attention, float32 | chunks | chunks | chunks | chunks |
+| float32 at "fast" | Winograd | TF32 | three bfloat16 products | JAX's "high" |
+
+Each choice is the fastest by time (CPU) or by the plan of the platform's own compiler (CUDA, TPU),
+which `python -m benchmarks.plans` prints.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import numpy as np
+from flax import nnx
+
+from aura_jax.dtypes import BFLOAT16, FLOAT32
+from aura_jax.errors import AuraError
+from aura_jax.model.layers import Attention, GroupNorm, Upsample, attention
+from aura_jax.runtime.kernels.attention import (
+    cudnn_attention,
+    deferred_attention,
+    over_mesh,
+    pallas_attention,
+)
+from aura_jax.runtime.kernels.conv import OutputFirstConv
+from aura_jax.runtime.kernels.group_norm import FusedGroupNorm
+from aura_jax.runtime.kernels.upsample import FoldedUpsample, TransposedUpsample
+from aura_jax.runtime.kernels.winograd import WinogradConv
+from aura_jax.runtime.placement import Placement
+
+type Precision = Literal["highest", "fast"]
+type MatmulPrecision = Literal["high", "highest"]
+type CompilerOptions = dict[str, str | bool]
+type ReplaceConv = Callable[[nnx.Conv, np.dtype], nnx.Module]
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision.__value__)
+MATMUL_PRECISIONS: dict[Precision, MatmulPrecision] = {"highest": "highest", "fast": "high"}
+WINOGRAD_CHANNELS = 256  # with fewer channels the transforms cost more time than they save
+AMPERE = 8.0  # the compute capability that cuDNN's attention needs
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The replacement of each kind of layer, and how to compile the result.
+
+    Attributes:
+        conv: makes a convolution that computes in a dtype.
+        norm: makes a norm; None keeps the model's.
+        upsample: makes an upsampling that computes in a dtype; None keeps the model's.
+        attention: computes attention from queries, keys and values.
+        matmul_precision: JAX's precision for float32 matrix products and convolutions.
+        options: XLA's compiler options, which apply to this model's executables alone.
+    """
+
+    conv: ReplaceConv
+    norm: Callable[[GroupNorm], nnx.Module] | None = None
+    upsample: Callable[[Upsample, np.dtype], nnx.Module] | None = None
+    attention: Attention = attention
+    matmul_precision: MatmulPrecision = "highest"
+    options: CompilerOptions | None = None
+
+
+def plan_for(place: Placement, dtype: np.dtype, precision: Precision) -> Plan:
+    """Choose the kernels for the devices of a placement, which may be a topology's.
+
+    Args:
+        place: the devices, and how they share images.
+        dtype: the dtype to compute in.
+        precision: "highest" allows only replacements that are exact but for the order of sums.
+
+    Raises:
+        AuraError: if the precision is unknown.
+    """
+    plan = device_plan(place.device, dtype, precision)
+    if place.mesh is None:
+        return plan
+    return dataclasses.replace(plan, attention=over_mesh(plan.attention, place.mesh))
+
+
+def device_plan(device: Any, dtype: np.dtype, precision: Precision) -> Plan:
+    """Choose the kernels for one device."""
+    if precision not in PRECISIONS:
+        raise AuraError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
+    plan, capability = Plan(with_dtype), compute_capability(device)
+    if device.platform == "cpu":
+        plan = _cpu_plan(dtype, precision)
+    elif device.platform == "tpu":
+        attend = pallas_attention if dtype == BFLOAT16 else attention
+        plan = Plan(with_dtype, upsample=TransposedUpsample, attention=attend)
+    elif capability is not None:
+        attend = cudnn_attention if dtype.itemsize == 2 and capability >= AMPERE else attention
+        plan = Plan(OutputFirstConv, upsample=TransposedUpsample, attention=attend)
+    return dataclasses.replace(plan, matmul_precision=MATMUL_PRECISIONS[precision])
+
+
+def compute_capability(device: Any) -> float | None:
+    """Return the compute capability of an NVIDIA GPU; None for other devices."""
+    capability = getattr(device, "compute_capability", "")
+    return float(capability) if capability[:1].isdigit() else None  # an AMD GPU says "gfx942"
+
+
+def with_dtype(conv: nnx.Conv, dtype: np.dtype) -> nnx.Conv:
+    """Let a convolution compute in a dtype and hold its parameters in it."""
+    conv.dtype = dtype
+    for name in ("kernel", "bias"):
+        param = getattr(conv, name)
+        if param is not None:
+            setattr(conv, name, nnx.Param(param[...].astype(dtype)))
+    return conv
+
+
+def _cpu_plan(dtype: np.dtype, precision: Precision) -> Plan:
+    """Plan for a CPU.
+
+    XLA's own convolutions compute in float32 internally, so bfloat16 uses oneDNN's. These are no
+    faster in float32, and JAX 0.12 cannot store executables that call them in its compilation
+    cache.
+    """
+    options: CompilerOptions = {"xla_cpu_experimental_onednn_custom_call": True}
+    return Plan(
+        conv=_winograd_if_wide if (dtype, precision) == (FLOAT32, "fast") else with_dtype,
+        norm=FusedGroupNorm,
+        upsample=FoldedUpsample,
+        attention=deferred_attention,
+        options=options if dtype == BFLOAT16 else None,
+    )
+
+
+def _winograd_if_wide(conv: nnx.Conv, dtype: np.dtype) -> nnx.Module:
+    """Use Winograd's convolution where it is faster: 3×3, of stride 1, and with many channels."""
+    plain = conv.kernel_size == (3, 3) and conv.strides in (1, (1, 1))
+    wide = min(conv.in_features, conv.out_features) >= WINOGRAD_CHANNELS
+    return WinogradConv(conv) if plain and wide else with_dtype(conv, dtype)

@@ -1,0 +1,149 @@
+"""Tests that need eight devices; see test_codec_mesh.py."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+
+import aura_jax
+from aura_jax import ArrayError, AuraEquiVAE, Codec, flip_images, flip_latents
+from aura_jax.arrays import relative_error
+from aura_jax.images.transforms import to_uint8
+from convert.tolerances import SUM_ORDER
+from tests.conftest import TINY_CONFIG
+from tests.random_models import random_vae
+
+IMAGES = np.random.default_rng(0).uniform(-1, 1, (8, 32, 12, 3)).astype(np.float32)
+BATCH = PartitionSpec("data")
+BOTH = PartitionSpec("data", "height")
+CASES = [(BATCH, AxisType.Auto), (BOTH, AxisType.Explicit)]
+
+
+@pytest.fixture(scope="module")
+def vae() -> AuraEquiVAE:
+    return random_vae(TINY_CONFIG, np.float32)
+
+
+@pytest.fixture(scope="module")
+def alone(vae: AuraEquiVAE) -> Codec:
+    return Codec(vae)
+
+
+@pytest.fixture(scope="module")
+def latents(alone: Codec) -> np.ndarray:
+    return np.asarray(alone.encode(IMAGES))
+
+
+@pytest.fixture(scope="module")
+def decoded(alone: Codec, latents: np.ndarray) -> np.ndarray:
+    return np.asarray(alone.decode(latents))
+
+
+def over(spec: PartitionSpec, axes: AxisType = AxisType.Auto) -> NamedSharding:
+    return NamedSharding(mesh(axes), spec)
+
+
+def mesh(axes: AxisType) -> Mesh:
+    return jax.make_mesh((2, 4), ("data", "height"), (axes, axes))
+
+
+def check(x: jax.Array, expected: np.ndarray, sharding: NamedSharding) -> None:
+    assert x.sharding.is_equivalent_to(sharding, x.ndim)
+    assert relative_error(np.asarray(x), expected) <= SUM_ORDER
+
+
+@pytest.mark.parametrize(("spec", "axes"), CASES)
+def test_a_codec_keeps_its_sharding(
+    spec: PartitionSpec, axes: AxisType, vae: AuraEquiVAE, latents: np.ndarray, decoded: np.ndarray
+) -> None:
+    """For inputs of any kind: numpy, another device, another sharding, 8-bit levels."""
+    sharding = over(spec, axes)
+    codec = Codec(vae, sharding=sharding)
+    elsewhere = jax.device_put(IMAGES, jax.devices()[5])
+    for images in (IMAGES, elsewhere, jax.device_put(IMAGES, over(PartitionSpec("height")))):
+        check(codec.encode(images), latents, sharding)
+    z = codec.encode(IMAGES)
+    check(codec.decode(z), decoded, sharding)
+    levels = codec.decode(z, as_uint8=True)
+    assert levels.sharding.is_equivalent_to(sharding, 4)
+    assert np.abs(np.asarray(levels) - to_uint8(decoded).astype(int)).max() <= 1
+    assert codec.encode(levels).sharding.is_equivalent_to(sharding, 4)
+    few = codec.encode(IMAGES[:7])  # padded to a batch that divides, and cut
+    assert relative_error(np.asarray(few), latents[:7]) <= SUM_ORDER
+
+
+@pytest.mark.parametrize("spec", [BATCH, BOTH])
+def test_devices_share_the_work(spec: PartitionSpec, alone: Codec, vae: AuraEquiVAE) -> None:
+    """Only keys and values are gathered, never images."""
+    codec = Codec(vae, sharding=over(spec))
+    parts = codec._place.shards[0] * codec._place.shards[1]
+    for name, shape in (("_encoder", IMAGES.shape), ("_decoder", (8, 16, 6, 16))):
+        whole, share = (getattr(each, name).compile(shape) for each in (alone, codec))
+        flops = [each.cost_analysis()["flops"] for each in (whole, share)]
+        assert flops[1] < 1.15 * flops[0] / parts  # at the edges of its rows a share computes more
+        gathered = re.findall(r"= f32\[([\d,]+)\]\S* all-gather\(", share.as_text())
+        heads, tokens = vae.config.widths[-1] // 64, shape[1] * shape[2]
+        tokens //= vae.config.downsampling**2 if name == "_encoder" else 1
+        batch = 8 // codec._place.shards[0]
+        expected = [f"{batch},{tokens},1,{heads},64"] * 2 if codec._place.shards[1] > 1 else []
+        assert gathered == expected
+
+
+@pytest.mark.parametrize(("spec", "axes"), CASES)
+def test_plain_functions_keep_the_sharding(
+    spec: PartitionSpec, axes: AxisType, vae: AuraEquiVAE, latents: np.ndarray, decoded: np.ndarray
+) -> None:
+    sharding = over(spec, axes)
+    images = jax.device_put(IMAGES, sharding)
+    z = aura_jax.encode(vae, images)
+    check(z, latents, sharding)
+    check(aura_jax.decode(vae, z), decoded, sharding)
+    check(flip_images(images, vertical=True), flip_images(IMAGES, vertical=True), sharding)
+    flags = np.arange(8) % 3 == 0
+    check(flip_latents(z, horizontal=flags), flip_latents(latents, horizontal=flags), sharding)
+    key = jax.random.key(0)
+    check(
+        aura_jax.perturb(key, z), np.asarray(aura_jax.perturb(key, jnp.asarray(latents))), sharding
+    )
+
+
+def test_rows_that_do_not_divide_are_refused(vae: AuraEquiVAE) -> None:
+    codec = Codec(vae, sharding=over(PartitionSpec(None, "height")))
+    message = r"30 rows do not divide into 4 parts of whole multiples of 2; .* multiple of 8"
+    with pytest.raises(ArrayError, match=message):
+        codec.encode(IMAGES[:, :30])
+    with pytest.raises(ArrayError, match=r"latents .* 15 rows do not divide into 4 parts"):
+        codec.decode(np.zeros((1, 15, 6, 16), np.float32))
+
+
+def test_columns_stay_whole(vae: AuraEquiVAE) -> None:
+    with pytest.raises(ArrayError, match="splits columns or channels"):
+        Codec(vae, sharding=over(PartitionSpec(None, None, "height")))
+
+
+def test_a_codec_runs_where_the_weights_are(vae: AuraEquiVAE, latents: np.ndarray) -> None:
+    """Whatever the default device is."""
+    device = jax.devices()[3]
+    codec = Codec(jax.device_put(vae, device))
+    z = codec.encode(to_uint8(IMAGES))
+    levels = codec.decode(jax.device_put(z, jax.devices()[1]), as_uint8=True)
+    assert {*z.devices(), *levels.devices()} == {device}
+    other = Codec(vae, sharding=SingleDeviceSharding(device))
+    assert other.encode(IMAGES).devices() == {device}
+    everywhere = over(PartitionSpec())
+    copied = Codec(jax.device_put(vae, everywhere))
+    check(copied.encode(IMAGES), latents, everywhere)
+
+
+@pytest.mark.parametrize("axes", [AxisType.Auto, AxisType.Explicit])
+def test_inside_a_jit_over_a_mesh(axes: AxisType, vae: AuraEquiVAE, latents: np.ndarray) -> None:
+    sharding = over(BATCH, axes)
+    codec = Codec(vae, sharding=sharding)
+    with jax.set_mesh(mesh(axes)):
+        for encode in (codec.encode, lambda x: aura_jax.encode(vae, x)):
+            check(encode(jax.device_put(IMAGES, sharding)), latents, sharding)
+            z = jax.jit(encode)(jax.device_put(IMAGES, sharding))
+            check(z, latents, sharding)
