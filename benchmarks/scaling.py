@@ -77,7 +77,7 @@ def _measure(codec: Codec, part: Part, images: int, side: int) -> tuple[float, f
 
 def planned_bytes(codec: Codec, part: Part, x: jax.Array) -> int:
     """Return the bytes that XLA plans for intermediate results and for the output."""
-    program = codec._encoder if part == "encode" else codec._decoder
+    program = codec._programs[part]
     plan = program.compile(x.shape).memory_analysis()
     assert plan is not None, "this device's compiler reports no memory"
     return plan.temp_size_in_bytes + plan.output_size_in_bytes

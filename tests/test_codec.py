@@ -59,7 +59,9 @@ def test_fast_fp32_is_within_its_own_limit(fast: Codec, golden: Golden, output: 
 
 def test_fast_allows_tf32_and_highest_does_not(highest: Codec, fast: Codec) -> None:
     """JAX's precision "high" is TF32 on a GPU."""
-    exact, rounded = (each._decoder.lower((1, 2, 2, 16)).as_text() for each in (highest, fast))
+    exact, rounded = (
+        each._programs["decode"].lower((1, 2, 2, 16)).as_text() for each in (highest, fast)
+    )
     assert "HIGHEST" in exact
     assert "HIGHEST" not in rounded
     assert "HIGH" in rounded
@@ -91,15 +93,15 @@ def test_each_network_is_dispatched_with_its_own_weights_alone(
     tiny_vae: AuraEquiVAE, codec: Codec
 ) -> None:
     for part, network in (
-        (codec._encoder, tiny_vae.encoder),
-        (codec._decoder, tiny_vae.decoder),
+        (codec._programs["encode"], tiny_vae.encoder),
+        (codec._programs["decode"], tiny_vae.decoder),
     ):
         assert len(part.weights) == len(jax.tree.leaves(nnx.state(network)))
 
 
 def test_attention_never_holds_every_pair_of_tokens(codec: Codec) -> None:
     def squares(side: int) -> list[str]:
-        text = codec._encoder.compile((1, side, side, 3)).as_text()
+        text = codec._programs["encode"].compile((1, side, side, 3)).as_text()
         tokens = (side // codec.config.downsampling) ** 2
         return re.findall(rf"\b{tokens},{tokens}\b", text or "")
 
@@ -133,16 +135,16 @@ def test_smaller_batches_are_padded_to_those_warmed_up(codec: Codec) -> None:
     z = codec.encode(IMAGES)
     np.testing.assert_allclose(z, alone, atol=1e-5)
     np.testing.assert_allclose(codec.decode(z), decoded, atol=1e-5)
-    assert {(8, 16, 24, 3), (4, 16, 24, 3)} <= {*codec._encoder.shapes}
+    assert {(8, 16, 24, 3), (4, 16, 24, 3)} <= {*codec._programs["encode"].shapes}
     assert codec.decode(jnp.asarray(z[:1]), as_uint8=True).shape == (1, 16, 24, 3)
-    assert (1, 16, 24, 3) not in codec._encoder.shapes
+    assert (1, 16, 24, 3) not in codec._programs["encode"].shapes
     codec.warmup([])
 
 
 def test_guard_refuses_other_shapes(codec: Codec) -> None:
-    decoders = codec._decoder.shapes
+    decoders = codec._programs["decode"].shapes
     codec.warmup([(2, 8, 12)], guard=True, decode=False)
-    assert codec._decoder.shapes == decoders
+    assert codec._programs["decode"].shapes == decoders
     with pytest.raises(ArrayError, match=r"\(3, 8, 12, 3\): would compile, .* \(2, 8, 12, 3\)"):
         codec.encode(IMAGES[:, :8, :12])
     with pytest.raises(ArrayError, match=r"latents of shape \(2, 3, 3, 16\): would compile"):

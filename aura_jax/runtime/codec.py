@@ -1,10 +1,12 @@
 """A model prepared for speed: rearranged weights, and one executable for each shape."""
 
+import copy
+import dataclasses
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
-import jax.core
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 from jax.typing import DTypeLike
@@ -12,15 +14,17 @@ from jaxtyping import Array, Float, UInt8
 
 from aura_jax.arrays import check_array
 from aura_jax.dtypes import FLOATS, as_dtype
-from aura_jax.errors import ArrayError
+from aura_jax.errors import ArrayError, AuraError
 from aura_jax.images.transforms import to_float, to_uint8
 from aura_jax.model.autoencoder import AuraEquiVAE
+from aura_jax.runtime.executables import ExecutableFolder, Identity, environment
 from aura_jax.runtime.functional import check_finite, check_range
 from aura_jax.runtime.networks import PARTS, network_program
 from aura_jax.runtime.placement import Placement
-from aura_jax.runtime.plan import Precision, plan_for
+from aura_jax.runtime.plan import Plan, Precision, plan_for
 from aura_jax.runtime.program import Program
-from aura_jax.runtime.rewrite import rewritten
+from aura_jax.runtime.rewrite import abstract_rewritten, rewritten
+from aura_jax.runtime.shapes import Shapes
 
 LEVELS = np.dtype(np.uint8)
 
@@ -43,8 +47,11 @@ class Codec:
         mesh = jax.make_mesh((jax.device_count(),), ("data",))
         codec = aura_jax.Codec(vae, sharding=NamedSharding(mesh, PartitionSpec("data")))
 
-    Inside `jax.jit`, `jax.grad` and JAX's other transformations a codec is traced like any function
-    of JAX. Its weights become constants there, so `aura_jax.encode` is better for large models.
+    Inside `jax.jit`, `jax.grad` and JAX's other transformations its methods are traced like any
+    function of JAX. The weights become constants there: to train, or to keep a large model out of
+    the executable, call `aura_jax.encode` with the model as an argument instead.
+
+    A codec can be copied and pickled, with its weights and without its executables.
 
     Args:
         vae: the model, as `aura_jax.load` returns it.
@@ -58,9 +65,12 @@ class Codec:
             of any kind are placed accordingly, and results keep it. By default the codec runs where
             the model's weights are.
 
+        executables: a folder that `save_executables` wrote. Executables that are found there are
+            not compiled. Loading them runs code from the folder, so it must be this user's alone.
+
     Raises:
-        AuraError: if the dtype or the precision is unknown, or the sharding splits columns or
-            channels.
+        AuraError: if the dtype or the precision is unknown, the sharding splits columns or
+            channels, or others have access to the folder of executables.
     """
 
     def __init__(
@@ -70,21 +80,31 @@ class Codec:
         dtype: DTypeLike | None = None,
         precision: Precision = "highest",
         sharding: Sharding | None = None,
+        executables: str | Path | None = None,
     ):
-        self.config = vae.config
         compute = vae.encoder.conv_in.dtype if dtype is None else dtype
         assert compute is not None, "AuraEquiVAE gives its layers a dtype"
-        self.dtype = as_dtype(compute)
-        place = self._place = Placement.of(vae) if sharding is None else Placement(sharding)
-        plan = plan_for(place, self.dtype, precision)
-        model = rewritten(place.local(vae), self.dtype, plan)
-        self._encoder, self._decoder = (
-            network_program(part, model, self.dtype, plan, place) for part in PARTS
-        )
-        self._from_levels = Program("images", lambda _, x: to_float(x), [], LEVELS, place)
-        self._to_levels = Program("images", lambda _, x: to_uint8(x), [], self.dtype, place)
-        self._declared: set[tuple[int, int, int]] = set()
-        self._guarded = False
+        self.config, self.dtype = vae.config, as_dtype(compute)
+        self.precision: Precision = precision
+        self._place = Placement.of(vae) if sharding is None else Placement(sharding)
+        self._folder = None if executables is None else ExecutableFolder(executables)
+        self._shapes = Shapes()
+        plan = plan_for(self._place, self.dtype, precision)
+        self._programs = self._made(plan, rewritten(self._place.local(vae), self.dtype, plan))
+
+    def _made(self, plan: Plan, model: AuraEquiVAE) -> dict[str, Program]:
+        """Make the four programs from a rewritten model."""
+        place, dtype = self._place, self.dtype
+        programs = {
+            "encode": network_program("encode", model, dtype, plan, place),
+            "decode": network_program("decode", model, dtype, plan, place),
+            "from_levels": Program("images", lambda _, x: to_float(x), [], LEVELS, place),
+            "to_levels": Program("images", lambda _, x: to_uint8(x), [], dtype, place),
+        }
+        if self._folder is not None:
+            for name, program in programs.items():
+                program.load = self._folder.loader(name, self._identity(), place.devices)
+        return programs
 
     def encode(self, images: Array | np.ndarray, *, check: bool = False) -> Float[Array, "b h w z"]:
         """Encode images to latents [B, H/8, W/8, 16], clamped to ±8.
@@ -108,9 +128,9 @@ class Codec:
         is_8_bit = images.dtype == LEVELS
         if not is_8_bit and (check or isinstance(images, np.ndarray)):
             check_range(images)
-        batch, images = len(images), self._padded(images, 1)
-        floats = self._run(self._from_levels, images) if is_8_bit else images
-        return self._place.first(self._run(self._encoder, floats), batch)
+        padded = self._padded(images, 1)
+        latents = self._run("encode", self._run("from_levels", padded) if is_8_bit else padded)
+        return self._place.first(latents, len(images))
 
     def decode(
         self, latents: Array | np.ndarray, *, as_uint8: bool = False, check: bool = False
@@ -130,9 +150,9 @@ class Codec:
         self._place.check_rows("latents", latents.shape, 1)
         if check or isinstance(latents, np.ndarray):
             check_finite(latents)
-        batch, latents = len(latents), self._padded(latents, self.config.downsampling)
-        images = self._run(self._decoder, latents)
-        return self._place.first(self._run(self._to_levels, images) if as_uint8 else images, batch)
+        images = self._run("decode", self._padded(latents, self.config.downsampling))
+        images = self._run("to_levels", images) if as_uint8 else images
+        return self._place.first(images, len(latents))
 
     def warmup(
         self, shapes: Iterable[Sequence[int]], *, guard: bool = False, decode: bool = True
@@ -150,47 +170,93 @@ class Codec:
         Raises:
             ArrayError: if a shape is not that of images, or the device has too little memory.
         """
-        self._guarded = False
+        self._shapes.guarded = False
         for shape in shapes:
             if len(shape) not in (3, 4):
                 raise ArrayError(f"shape {tuple(shape)}: expected (batch, height, width)")
             images = np.zeros((*shape[:3], *(shape[3:] or (self.config.in_channels,))), np.uint8)
             declared = (self._place.whole_batch(shape[0]), shape[1], shape[2])
-            self._declared.add(declared)  # before the call: it would pad to a larger one
+            self._shapes.declared.add(declared)  # before the call: it would pad to a larger one
             try:
                 latents = self.encode(images)
                 jax.block_until_ready(self.decode(latents, as_uint8=True) if decode else latents)
             except ArrayError:
-                self._declared.discard(declared)
+                self._shapes.declared.discard(declared)
                 raise
-        self._guarded = guard
+        self._shapes.guarded = guard
 
-    def _padded(self, x: Array | np.ndarray, scale: int) -> Array | np.ndarray:
-        """Pad a batch with zeros to a size that was warmed up, or that divides over the devices.
+    def save_executables(self, folder: str | Path) -> None:
+        """Write all executables that this codec has compiled, for `Codec(..., executables=folder)`.
+
+        They serve codecs of the same config and settings, with any weights, on the same kind of
+        devices, and with the same versions of aura_jax, JAX and its plugins. Others compile.
 
         Args:
-            x: images or latents.
-            scale: image pixels along each side of a pixel of x: 1 for images.
-        """
-        if isinstance(x, jax.core.Tracer):
-            return x
-        fitting = [
-            batch
-            for batch, height, width in self._declared
-            if batch >= len(x) and (height // scale, width // scale) == x.shape[1:3]
-        ]
-        missing = min(fitting, default=self._place.whole_batch(len(x))) - len(x)
-        if not missing:
-            return x
-        pad = np.pad if isinstance(x, np.ndarray) else jnp.pad
-        return pad(x, ((0, missing), (0, 0), (0, 0), (0, 0)))
+            folder: made for this user alone if it does not exist.
 
-    def _run(self, program: Program, x: Array | np.ndarray) -> Array:
-        is_traced = isinstance(x, jax.core.Tracer)
-        if self._guarded and not is_traced and x.shape not in program.shapes:
-            known = ", ".join(map(str, program.shapes))
-            raise ArrayError(
-                f"{program.name} of shape {x.shape}: would compile, but the guard of warmup allows "
-                f"only {known}; warm up this shape too, or without the guard"
+        Raises:
+            AuraError: if the folder cannot be written, others have access to it, or JAX cannot
+                store an executable of this platform.
+        """
+        kept = ExecutableFolder(folder)
+        for name, program in self._programs.items():
+            for shape, compiled in program.compiled.items():
+                kept.save(name, shape, self._identity(), compiled)
+
+    def __repr__(self) -> str:
+        """Describe the codec in one line."""
+        shapes = {name: program.shapes for name, program in self._programs.items()}
+        compiled = ", ".join(map(str, (*shapes["encode"], *shapes["decode"]))) or "none"
+        return (
+            f"Codec({self.config}, {self.dtype}, {self.precision!r}, on {self._place}, "
+            f"compiled for {compiled})"
+        )
+
+    def __copy__(self) -> "Codec":
+        """Share the weights and the executables, which never change."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), _shapes=copy.deepcopy(self._shapes))
+        return other
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Codec":
+        """Copy as `copy.copy` does."""
+        return copy.copy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all but the executables, which depend on this process."""
+        weights = {part: self._programs[part].weights for part in PARTS}
+        kept = {name: value for name, value in vars(self).items() if name != "_programs"}
+        return {**kept, "platform": self._place.device.platform, "weights": weights}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the programs again.
+
+        Raises:
+            AuraError: if the codec was made for another platform, whose kernels differ.
+        """
+        platform, weights = state.pop("platform"), state.pop("weights")
+        vars(self).update(state)
+        if platform != self._place.device.platform:
+            raise AuraError(
+                f"this codec was made for the platform {platform}, and this process runs on "
+                f"{self._place.device.platform}: make a codec from the model here"
             )
+        plan = plan_for(self._place, self.dtype, self.precision)
+        self._programs = self._made(plan, abstract_rewritten(self.config, self.dtype, plan))
+        for part in PARTS:
+            self._programs[part].place(weights[part])
+
+    def _identity(self) -> Identity:
+        return {
+            "config": dataclasses.asdict(self.config),
+            "settings": [str(self.dtype), self.precision, str(self._place)],
+            **environment(self._place.devices),
+        }
+
+    def _padded(self, x: Array | np.ndarray, scale: int) -> Array | np.ndarray:
+        return self._shapes.padded(x, scale, self._place.whole_batch(len(x)))
+
+    def _run(self, name: str, x: Array | np.ndarray) -> Array:
+        program = self._programs[name]
+        self._shapes.check(program.name, x, program.shapes)
         return program(x)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from flax import nnx
 from jax.sharding import Sharding, SingleDeviceSharding
 from jax.stages import Compiled
 from jax.typing import DTypeLike
@@ -11,11 +10,10 @@ from jax.typing import DTypeLike
 from aura_jax.config import AuraConfig
 from aura_jax.dtypes import as_dtype
 from aura_jax.errors import ArrayError, AuraError
-from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.runtime.networks import PARTS, Part, network_program
 from aura_jax.runtime.placement import Placement
 from aura_jax.runtime.plan import CompilerOptions, Precision, plan_for
-from aura_jax.runtime.rewrite import rewritten
+from aura_jax.runtime.rewrite import abstract_rewritten
 
 
 def compile_for(
@@ -56,12 +54,8 @@ def compile_for(
     if not place.sharding.device_set <= {*devices}:
         raise AuraError(f"sharding {place.sharding}: is over other devices than {[*devices]}")
     plan = plan_for(place, compute, precision)
-
-    def build() -> AuraEquiVAE:
-        vae = AuraEquiVAE(config, dtype=compute, param_dtype=compute, rngs=nnx.Rngs(0))
-        return rewritten(vae, compute, plan)
-
-    program = network_program(part, nnx.eval_shape(build), compute, plan, place)
+    model = abstract_rewritten(config, compute, plan)
+    program = network_program(part, model, compute, plan, place)
     batch, height, width = place.whole_batch(shape[0]), *shape[1:]
     place.check_rows("images", (batch, height, width, config.in_channels), config.downsampling)
     if part == "encode":

@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding, Singl
 from jaxtyping import Array
 
 from aura_jax.arrays import Shape
-from aura_jax.errors import ArrayError
+from aura_jax.errors import ArrayError, AuraError
 from aura_jax.model.autoencoder import AuraEquiVAE
 
 
@@ -47,6 +47,28 @@ class Placement:
                 f"sharding {self.sharding.spec}: splits columns or channels; expected one that "
                 "splits the batch, the rows or both, such as PartitionSpec('data', 'height')"
             )
+
+    def __str__(self) -> str:
+        """Describe the devices and the axes that are split over them."""
+        if self.mesh is None:
+            return str(self.device)
+        sides = dict(self.mesh.mesh.shape)
+        return f"{self.device.platform} mesh {sides} by {tuple(self.mesh.spec)}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what another process can have too: the form of the mesh instead of its devices."""
+        if self.mesh is None:
+            return _default_placement, ()
+        mesh = self.mesh.mesh
+        return _mesh_placement, (dict(mesh.shape), mesh.axis_types, self.mesh.spec)
+
+    @cached_property
+    def devices(self) -> list[Any]:
+        """All devices, in the order of the mesh."""
+        if self.mesh is None:
+            return [self.device]
+        assert self.mesh.mesh.devices is not None, "an abstract mesh has no sharding of arrays"
+        return [*self.mesh.mesh.devices.flat]
 
     @cached_property
     def device(self) -> Any:
@@ -115,6 +137,20 @@ class Placement:
                 f"{name} of shape {shape}: {shape[1]} rows do not divide into {parts} parts of "
                 f"whole multiples of {multiple}; pad them to a multiple of {parts * multiple}"
             )
+
+
+def _default_placement() -> Placement:
+    return Placement(SingleDeviceSharding(jax.local_devices()[0]))
+
+
+def _mesh_placement(
+    shape: dict[str, int], axis_types: tuple[AxisType, ...], spec: PartitionSpec
+) -> Placement:
+    needed, found = math.prod(shape.values()), jax.device_count()
+    if found < needed:
+        raise AuraError(f"this codec needs {needed} devices, and this process has {found}")
+    mesh = jax.make_mesh(tuple(shape.values()), tuple(shape), axis_types)
+    return Placement(NamedSharding(mesh, spec))
 
 
 def on_auto_axes(

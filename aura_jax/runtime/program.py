@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
 from jax import ShapeDtypeStruct
 from jax.sharding import NamedSharding
@@ -25,7 +26,9 @@ EXECUTABLES = 32  # kept by each program; one takes about 10 MB of a process's m
 class Program:
     """A function of weights and one array, with an executable for each shape of the array.
 
-    The executables that were used last are kept.
+    Attributes:
+        compiled: the executables by shape, those used last at the end; older ones are dropped.
+        load: returns the executable for a shape without compiling it, or None.
 
     Args:
         name: the array's name in messages, such as images.
@@ -42,7 +45,7 @@ class Program:
         self,
         name: str,
         function: Callable[[Sequence[Array], Array], Array],
-        weights: Sequence[Array],
+        weights: Sequence[Array | ShapeDtypeStruct],
         dtype: np.dtype,
         placement: Placement,
         *,
@@ -50,18 +53,24 @@ class Program:
         matmul_precision: MatmulPrecision = "highest",
     ):
         self.name, self.dtype, self.placement = name, dtype, placement
-        is_abstract = any(isinstance(each, ShapeDtypeStruct) for each in weights)
-        self.weights = weights if is_abstract else jax.device_put(weights, placement.weights)
+        self.weights = [*weights]
+        if not any(isinstance(each, ShapeDtypeStruct) for each in weights):
+            self.place(weights)
+        self.load: Callable[[Shape], Compiled | None] = lambda _: None
         self._options, self._precision = options, matmul_precision
         sharding = placement.sharding
         out = sharding if isinstance(sharding, NamedSharding) else None
         self._function = jax.jit(on_auto_axes(function), out_shardings=out)
-        self._compiled: OrderedDict[Shape, Compiled] = OrderedDict()
+        self.compiled: OrderedDict[Shape, Compiled] = OrderedDict()
 
     @property
     def shapes(self) -> list[Shape]:
         """The shapes that have an executable."""
-        return [*self._compiled]
+        return [*self.compiled]
+
+    def place(self, weights: Sequence[Any]) -> None:
+        """Set the weights, with a copy on every device."""
+        self.weights = jax.device_put([*weights], self.placement.weights)
 
     def compile(self, shape: Shape) -> Compiled:
         """Return the executable for a shape, compiled on the first call.
@@ -69,14 +78,14 @@ class Program:
         Raises:
             ArrayError: if it needs more memory than the device has.
         """
-        if shape not in self._compiled:
-            compiled = self.lower(shape).compile(compiler_options=self._options)
+        if shape not in self.compiled:
+            compiled = self.load(shape) or self.lower(shape).compile(self._options)
             self._check_memory(shape, compiled)
-            self._compiled[shape] = compiled
-            if len(self._compiled) > EXECUTABLES:
-                self._compiled.popitem(last=False)
-        self._compiled.move_to_end(shape)
-        return self._compiled[shape]
+            self.compiled[shape] = compiled
+            if len(self.compiled) > EXECUTABLES:
+                self.compiled.popitem(last=False)
+        self.compiled.move_to_end(shape)
+        return self.compiled[shape]
 
     def lower(self, shape: Shape) -> Lowered:
         """Lower the function for a shape, without compiling it."""
@@ -93,9 +102,9 @@ class Program:
 
         Inside a transformation of JAX the function becomes a part of what is transformed.
         """
-        if isinstance(x, jax.core.Tracer):
+        if isinstance(x, jax.core.Tracer) or jax.config.jax_disable_jit:
             with jax.default_matmul_precision(self._precision):
-                return self._function(self.weights, x.astype(self.dtype))
+                return self._function(self.weights, jnp.asarray(x, self.dtype))
         x = x if x.dtype == self.dtype else x.astype(self.dtype)
         return self.compile(x.shape)(self.weights, jax.device_put(x, self.placement.sharding))
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from aura_jax.config import AuraConfig
 from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.model.layers import AttnBlock, GroupNorm, Upsample
 from aura_jax.runtime.plan import Plan
@@ -19,6 +20,16 @@ def rewritten(vae: AuraEquiVAE, dtype: np.dtype, plan: Plan) -> AuraEquiVAE:
         plan: the replacements.
     """
     return _rewrite(nnx.merge(*nnx.split(vae)), dtype, plan)
+
+
+def abstract_rewritten(config: AuraConfig, dtype: np.dtype, plan: Plan) -> AuraEquiVAE:
+    """Return the rewritten model of a config whose weights have shapes but no values."""
+
+    def build() -> AuraEquiVAE:
+        vae = AuraEquiVAE(config, dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0))
+        return rewritten(vae, dtype, plan)
+
+    return nnx.eval_shape(build)
 
 
 def _rewrite(module: nnx.Module, dtype: np.dtype, plan: Plan) -> Any:

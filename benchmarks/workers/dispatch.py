@@ -32,7 +32,7 @@ def dispatch_seconds(config: AuraConfig, dtype: str) -> dict[Part, float]:
 
 
 def _overhead(codec: Codec, part: Part, x: jax.Array) -> float:
-    program = codec._encoder if part == "encode" else codec._decoder
+    program = codec._programs[part]
     executable = program.compile(x.shape).runtime_executable()
     assert executable is not None
     arguments = [*program.weights, x]

@@ -1,0 +1,58 @@
+"""The shapes that a codec was warmed up for."""
+
+import dataclasses
+
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from aura_jax.arrays import Shape
+from aura_jax.errors import ArrayError
+
+
+@dataclasses.dataclass
+class Shapes:
+    """Batches (B, H, W) of images that smaller batches are padded to.
+
+    Attributes:
+        declared: the batches.
+        guarded: whether other shapes are refused.
+    """
+
+    declared: set[tuple[int, int, int]] = dataclasses.field(default_factory=set)
+    guarded: bool = False
+
+    def padded(self, x: Array | np.ndarray, scale: int, batch: int) -> Array | np.ndarray:
+        """Pad a batch with zeros to the smallest declared size that holds it.
+
+        Args:
+            x: images or latents.
+            scale: image pixels along each side of a pixel of x: 1 for images.
+            batch: the size to pad to if none is declared.
+        """
+        if isinstance(x, jax.core.Tracer):
+            return x
+        fitting = [
+            batch
+            for batch, height, width in self.declared
+            if batch >= len(x) and (height // scale, width // scale) == x.shape[1:3]
+        ]
+        missing = min(fitting, default=batch) - len(x)
+        if not missing:
+            return x
+        pad = np.pad if isinstance(x, np.ndarray) else jnp.pad
+        return pad(x, ((0, missing), (0, 0), (0, 0), (0, 0)))
+
+    def check(self, name: str, x: Array | np.ndarray, compiled: list[Shape]) -> None:
+        """Check that the guard allows an array's shape.
+
+        Raises:
+            ArrayError: if it would compile.
+        """
+        if self.guarded and not isinstance(x, jax.core.Tracer) and x.shape not in compiled:
+            known = ", ".join(map(str, compiled))
+            raise ArrayError(
+                f"{name} of shape {x.shape}: would compile, but the guard of warmup allows "
+                f"only {known}; warm up this shape too, or without the guard"
+            )
