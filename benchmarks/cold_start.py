@@ -14,9 +14,10 @@ from benchmarks.full_size_checkpoint import measure
 DECODE = """
 import jax.numpy as jnp
 import aura_jax
-codec = aura_jax.Codec(aura_jax.load("small"))
+codec = aura_jax.Codec(aura_jax.load("small"), dtype="float32", executables={folder!r})
 codec.decode(jnp.zeros((1, 32, 32, 16))).block_until_ready()
 """
+SAVE = "codec.save_executables({folder!r})"
 
 app = new_app(add_completion=False)
 
@@ -25,21 +26,29 @@ app = new_app(add_completion=False)
 def main() -> None:
     """Measure the time from the start of a process to its first decoded image.
 
-    The output is a Markdown table. The image has 256 × 256 pixels, the checkpoint is the one that
-    comes with the package, and the device is the default. Each row is a new process: without JAX's
-    compilation cache, with an empty cache, and with a filled cache.
+    The output is a Markdown table. The image has 256 × 256 pixels and is decoded in float32, the
+    checkpoint is the one that comes with the package, and the device is the default. Each row is a
+    new process: without anything kept, with JAX's compilation cache while it is empty and when it
+    is filled, and with a folder of the codec's executables.
     """
-    command = [sys.executable, "-c", DECODE]
-    # The cache holds code that will be run, so only its owner may write to it: mode 0700.
-    with tempfile.TemporaryDirectory() as folder:
+    # Both folders hold code that will be run, so only their owner has access: mode 0700.
+    with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as executables:
         keep = {
-            "JAX_COMPILATION_CACHE_DIR": folder,
+            "JAX_COMPILATION_CACHE_DIR": cache,
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
-        table = Table("compilation cache", "seconds", "peak memory", box=box.MARKDOWN)
-        for state, variables in (("none", {}), ("empty", keep), ("filled", keep)):
-            seconds, peak = measure(command, **variables)
+        plain = DECODE.format(folder=None)
+        kept = DECODE.format(folder=executables)
+        measure([sys.executable, "-c", kept + SAVE.format(folder=executables)])
+        table = Table("kept", "seconds", "peak memory", box=box.MARKDOWN)
+        for state, code, variables in (
+            ("nothing", plain, {}),
+            ("compilation cache, empty", plain, keep),
+            ("compilation cache, filled", plain, keep),
+            ("executables", kept, {}),
+        ):
+            seconds, peak = measure([sys.executable, "-c", code], **variables)
             table.add_row(state, f"{seconds:.2f}", decimal(peak))
     console.print(table)
 
