@@ -75,7 +75,7 @@ class ExecutableFolder:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             content = pickle.dumps(serialize(compiled))
-        except (ValueError, NotImplementedError, jax.errors.JaxRuntimeError) as error:
+        except (ValueError, NotImplementedError, MemoryError, jax.errors.JaxRuntimeError) as error:
             raise AuraError(f"{name} of shape {shape}: JAX cannot store it ({error})") from None
         with replacing(self._file(name, shape, identity)) as temporary:
             temporary.write_bytes(_digest(content) + b"\n" + content)
