@@ -64,7 +64,6 @@ class Codec:
         sharding: the sharding of images and latents, which may split the batch and the rows. Inputs
             of any kind are placed accordingly, and results keep it. By default the codec runs where
             the model's weights are.
-
         executables: a folder that `save_executables` wrote. Executables that are found there are
             not compiled. Loading them runs code from the folder, so it must be this user's alone.
 
