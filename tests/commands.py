@@ -1,5 +1,6 @@
 """Run commands in this process or in a new one."""
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -28,3 +29,13 @@ def start(*words: object, python: tuple[str, ...] = (), **options: Any) -> subpr
     command = [sys.executable, *python, "-m", "aura_jax", *map(str, words)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, **options)
+
+
+def quick_environment(devices: int = 1) -> dict[str, str]:
+    """Return variables for processes that compile fast, where no result is compared bit by bit.
+
+    Args:
+        devices: the number of virtual CPU devices.
+    """
+    flags = f"--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}"
+    return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}

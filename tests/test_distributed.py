@@ -1,7 +1,6 @@
 """Several devices and several processes train as one device does; processes stop together."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 from aura_jax import AuraEquiVAE
 from aura_jax.training import Trainer
 from convert.tolerances import SUM_ORDER
+from tests.commands import quick_environment
 from tests.conftest import ROOT
 from tests.photo_folder import write_photos
 from tests.recipes import PLAIN
@@ -22,13 +22,7 @@ from tests.train_together import first_steps
 
 def train(folder: Path, *coordinators: str, devices: int = 1) -> Path:
     """The results of processes that train together."""
-    # Little optimized, since results are compared within a tolerance.
-    flags = "--xla_backend_optimization_level=0"
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-    }
+    environment = quick_environment(devices)
     command = [sys.executable, "-m", "tests.train_together", str(folder)]
     processes = [
         subprocess.Popen([*command, *filter(None, [each])], cwd=ROOT, env=environment)

@@ -13,7 +13,7 @@ import pytest
 
 import aura_jax
 from aura_jax.cli.app import app
-from tests.commands import invoke
+from tests.commands import invoke, quick_environment
 from tests.conftest import GOLDEN_WEIGHTS, ROOT
 from tests.photo_folder import write_photos
 
@@ -21,11 +21,15 @@ README, LATENTS = ((ROOT / name).read_text() for name in ("README.md", "docs/lat
 
 
 def python(code: str, cwd: Path = ROOT) -> str:
+    return output([sys.executable, "-c", code], cwd).strip()
+
+
+def output(command: list[str], cwd: Path) -> str:
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=False
+        command, cwd=cwd, env=quick_environment(), capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    return result.stdout.strip()
+    return result.stdout
 
 
 def test_import_is_cheap_and_touches_nothing():
@@ -173,10 +177,7 @@ def test_examples_run(script: Path, tmp_path: Path):
         "sample_photographs": ["--variants", "2", "--collages", "1"],
         "flip_a_photograph": ["--photo", str(photo)],
     }
-    command = [sys.executable, str(script), *few.get(script.stem, [])]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout
+    assert output([sys.executable, str(script), *few.get(script.stem, [])], tmp_path)
 
 
 def test_the_readmes_python_runs(tmp_path: Path):
