@@ -5,7 +5,6 @@ import json
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from tests.photo_folder import write_photos
 SIZE = 16
 
 
-def fake_encoder(spec: CacheSpec, weights: str, batch: int, device: Any = None) -> Encode:
+def fake_encoder(spec: CacheSpec, weights: str, batch: int) -> Encode:
     """Make an encoder that mixes 2 × 2 pixels into each latent pixel with fixed random weights."""
     mixing = np.random.default_rng(0).normal(0, 0.4, (2, 2, 3, 16))
 
@@ -37,9 +36,9 @@ def fake_encoder(spec: CacheSpec, weights: str, batch: int, device: Any = None) 
     return encode
 
 
-def local(encoder: EncoderFactory = fake_encoder, devices: int = 1) -> Callable[[], LocalExecutor]:
-    """Return a factory of executors with this many fake devices."""
-    return lambda: LocalExecutor(encoder, [SimpleNamespace(platform="cpu")] * devices)
+def local(encoder: EncoderFactory = fake_encoder) -> Callable[[], LocalExecutor]:
+    """Return a factory of executors with an encoder that compiles nothing."""
+    return lambda: LocalExecutor(encoder)
 
 
 def make(images: Path | list[Path], out: Path, weights: Path, **options: Any) -> Manifest | None:

@@ -1,6 +1,7 @@
 """Tests that need eight devices; see test_codec_mesh.py."""
 
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,12 @@ import aura_jax
 from aura_jax import ArrayError, AuraEquiVAE, Codec, flip_images, flip_latents
 from aura_jax.arrays import relative_error
 from aura_jax.images.transforms import to_uint8
+from aura_jax.latents import LatentSource
+from aura_jax.latents.encoder import Encoder
 from convert.tolerances import SUM_ORDER
+from tests.cache_folder import SIZE, finished, local
 from tests.conftest import TINY_CONFIG
+from tests.photo_folder import write_photos
 from tests.random_models import random_vae
 
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (8, 32, 12, 3)).astype(np.float32)
@@ -147,3 +152,35 @@ def test_inside_a_jit_over_a_mesh(axes: AxisType, vae: AuraEquiVAE, latents: np.
             check(encode(jax.device_put(IMAGES, sharding)), latents, sharding)
             z = jax.jit(encode)(jax.device_put(IMAGES, sharding))
             check(z, latents, sharding)
+
+
+def test_a_cache_is_encoded_by_all_devices(vae: AuraEquiVAE, alone: Codec, tmp_path: Path) -> None:
+    """A batch of 3 is rounded up to 8. The int8 latents are those of one device."""
+    weights, photos = tmp_path / "tiny", write_photos(tmp_path / "photos", 11, size=SIZE)
+    aura_jax.save(vae, weights)
+    shapes = []
+
+    class Recording(Encoder):
+        def __call__(self, images: np.ndarray) -> jax.Array:
+            z = super().__call__(images)
+            shapes.append([shard.data.shape[0] for shard in z.addressable_shards])
+            return z
+
+    alone.warmup([(8, SIZE, SIZE)], decode=False)
+    kept = {}
+    for name, encoder in {"shared": Recording, "alone": lambda *_: alone.encode}.items():
+        finished(
+            photos,
+            tmp_path / name,
+            weights,
+            per_shard=8,
+            batch=3,
+            executor=local(encoder),
+            storage_dtype="int8",
+        )
+        source = LatentSource(tmp_path / name)
+        kept[name] = [source.stored(i) for i in range(11)]
+    assert shapes == [[1] * 8, [3] * 8]  # the last three are padded to eight, and cut on each
+    for (z, about), (expected, about_it) in zip(kept["shared"], kept["alone"], strict=True):
+        assert about == about_it
+        assert np.abs(z.astype(int) - expected).max() <= 1  # a step, where sums round differently

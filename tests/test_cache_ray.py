@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from aura_jax import ImageError
-from aura_jax.latents.executors import RayExecutor
+from aura_jax.latents.executors import RayExecutor, actor_places
 from tests.cache_folder import (
     cache,
     contents,
@@ -40,7 +40,7 @@ def cluster() -> Iterator[None]:
 def workers() -> set[int]:
     """The processes of the actors that encode: Ray writes what they do into their titles."""
     titles = {path.parent: path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")}
-    return {int(path.name) for path, title in titles.items() if title.startswith(b"ray::RayWorker")}
+    return {int(path.name) for path, title in titles.items() if title.startswith(b"ray::Worker")}
 
 
 def kill_one_that_writes(out: Path, killed: list[int]) -> None:
@@ -64,6 +64,14 @@ def test_a_killed_worker_costs_nothing_but_time(encoded: Path, photos: Path, wei
     assert killed
     assert "11 latents in 3 shards" in said
     assert contents(out) == contents(encoded)
+
+
+def test_places_of_actors() -> None:
+    """An actor has one GPU, all TPU chips of a host, or a node."""
+    head, tpu = {"CPU": 4.0}, {"CPU": 96.0, "TPU": 4.0}
+    assert actor_places([head, head]) == ("cpu", [{"scheduling_strategy": "SPREAD"}] * 2)
+    assert actor_places([head, tpu, tpu]) == ("tpu", [{"resources": {"TPU": 4.0}}] * 2)
+    assert actor_places([head, {"GPU": 2.0}, {"GPU": 1.0}]) == ("gpu", [{"num_gpus": 1}] * 3)
 
 
 def test_a_users_mistake_is_one_error(tmp_path: Path, photos: Path, weights: Path) -> None:

@@ -10,11 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from queue import Empty
 from typing import Any
 
 import numpy as np
@@ -22,15 +20,13 @@ import pytest
 
 from aura_jax import AuraError
 from aura_jax.errors import CacheError
-from aura_jax.latents import LatentSource, encode_shard, executors, manifest
+from aura_jax.latents import LatentSource, encode_shard, manifest
 from aura_jax.latents.shard_io import checksum
 from tests.cache_folder import (
     cache,
     contents,
     encoded,
-    fake_encoder,
     finished,
-    local,
     made,
     make,
     manifest_of,
@@ -153,65 +149,6 @@ def test_several_jobs_make_the_same(out: Path, made: Path, photos: Path, weights
     assert f"{out}: job 1/2 is done; the cache is complete when all 2 jobs are done" in said
     assert len(finished(photos, out, weights, job=(0, 2))) == 11
     assert contents(out) == contents(made)
-
-
-def test_several_devices_share_the_work(
-    out: Path, made: Path, photos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They also share the threads that read images."""
-    threads = []
-    run = executors.encode_shard
-
-    def counted(*args: Any, **options: Any):
-        threads.append(options["threads"])
-        return run(*args, **options)
-
-    monkeypatch.setattr(executors, "encode_shard", counted)
-    monkeypatch.setattr(os, "cpu_count", lambda: 5)
-    make(photos, out, weights, executor=local(devices=2))
-    assert contents(out) == contents(made)
-    assert threads == [2, 2, 2]
-
-
-@pytest.mark.parametrize("error", [Empty, KeyError])
-def test_no_error_ends_a_device_silently(
-    out: Path, photos: Path, weights: Path, error: type[Exception]
-) -> None:
-    """Any exception on a device stops the others and is raised, including queue.Empty."""
-
-    def failing(*args: Any):
-        def encode(images: np.ndarray) -> np.ndarray:
-            raise error("within")
-
-        return encode
-
-    with pytest.raises(error):
-        make(photos, out, weights, executor=local(failing, devices=2))
-
-
-def test_an_error_stops_the_other_devices(out: Path, photos: Path, weights: Path) -> None:
-    """Within their shard: the one of them that could go on makes no more than two batches."""
-    both, failed, turns = threading.Barrier(2), threading.Event(), []
-
-    def encoder(*args: Any):
-        encode = fake_encoder(*args)
-        fails = both.wait(60) == 0
-
-        def turn(images: np.ndarray) -> np.ndarray:
-            if fails:
-                failed.set()
-                raise CacheError("the first device is broken")
-            failed.wait()
-            time.sleep(0.1)
-            turns.append(0)
-            return encode(images)
-
-        return turn
-
-    with pytest.raises(CacheError, match="the first device is broken"):
-        make(photos, out, weights, executor=local(encoder, devices=2))
-    assert len(turns) <= 2
-    assert not [*out.glob("*.arrayrecord")]
 
 
 def test_two_writers_at_once(out: Path, photos: Path, weights: Path) -> None:

@@ -68,7 +68,12 @@ def make(
         ),
     ] = "arrayrecord",
     batch: Annotated[
-        int, typer.Option(min=1, help="Number of images that a device encodes at once.")
+        int,
+        typer.Option(
+            min=1,
+            help="Number of images to encode at once, shared by all devices and rounded up to a "
+            "multiple of them.",
+        ),
     ] = 8,
     per_shard: Annotated[
         int,

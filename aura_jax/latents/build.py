@@ -58,7 +58,8 @@ def make(
             on CPUs and bfloat16 on accelerators.
         format: the file format of the shards.
         per_shard: the number of files of a folder in each shard.
-        batch: the number of images that are encoded at once.
+        batch: the number of images that a process encodes at once, rounded up to a multiple of its
+            devices, which share them.
         max_skipped: the number of images that may be skipped because they cannot be read.
         job: (i, n), to make only the shards whose number is i modulo n.
         executor: makes the executor, after everything else has been checked.

@@ -40,7 +40,7 @@ class Work:
         spec: the contents of the cache.
         out: the cache's folder.
         weights: a checkpoint in any form that `aura_jax.load` accepts.
-        batch: the number of images that are encoded at once.
+        batch: the number of images that a process encodes at once.
         max_skipped: the number of images that may be skipped in the whole cache.
     """
 

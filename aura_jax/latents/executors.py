@@ -1,12 +1,10 @@
-"""Executors that encode shards: on this machine's devices, or on a Ray cluster."""
+"""Executors that encode shards: in this process, or on a Ray cluster."""
 
 import abc
+import dataclasses
 import importlib
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import jax
@@ -41,92 +39,61 @@ class Executor(abc.ABC):
         """
 
 
-class LocalExecutor(Executor):
-    """An executor on all devices of this machine, with one thread for each.
+class Worker:
+    """A process that encodes shards, and keeps its encoder from one to the next.
 
     Args:
-        encoder: makes the model for a device.
-        devices: the devices to use; by default all local devices of JAX.
+        work: how to encode them. Its batch is rounded up to a multiple of the process's devices.
+        encoder: makes the model.
+        threads: the number of threads that read image files.
     """
 
-    def __init__(
-        self, encoder: EncoderFactory = Encoder, devices: Sequence[Any] | None = None
-    ) -> None:
+    def __init__(self, work: Work, encoder: EncoderFactory, threads: int):
+        devices = jax.local_device_count()
+        batch = -(-work.batch // devices) * devices
+        self._work, self._threads = dataclasses.replace(work, batch=batch), threads
+        self._encode = encoder(work.spec, work.weights, batch)
+
+    def encode(
+        self,
+        shard: ShardInput,
+        skipped: Mapping[str, str],
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> Shard:
+        """Encode a shard as `encode_shard` does."""
+        return encode_shard(
+            shard,
+            self._work,
+            self._encode,
+            threads=self._threads,
+            skipped=skipped,
+            progress=progress,
+        )
+
+
+class LocalExecutor(Executor):
+    """An executor in this process, on all of its devices.
+
+    Args:
+        encoder: makes the model.
+    """
+
+    def __init__(self, encoder: EncoderFactory = Encoder) -> None:
         self._encoder = encoder
-        self._devices = jax.local_devices() if devices is None else devices
-        self.platform = self._devices[0].platform
+        self.platform = jax.default_backend()
 
     def run(self, shards: Sequence[ShardInput], work: Work, ledger: Ledger) -> None:
-        """Let each free device take the next shard; the first error stops all of them."""
-        devices = self._devices[: len(shards)]
-        threads = max(1, (os.cpu_count() or 1) // len(devices))
-        run = _LocalRun(shards, work, ledger, self._encoder, threads)
-        with ThreadPoolExecutor(len(devices)) as pool:
-            try:
-                running = [pool.submit(run.on, device) for device in devices]
-                wait(running)
-            finally:
-                run.stop.set()
-            for each in running:
-                each.result()
-
-
-class _StoppedError(Exception):
-    """Another device had an error, or Ctrl-C was pressed."""
-
-
-class _LocalRun:
-    """The queue of shards, and the state that all devices share."""
-
-    def __init__(
-        self,
-        shards: Sequence[ShardInput],
-        work: Work,
-        ledger: Ledger,
-        encoder: EncoderFactory,
-        threads: int,
-    ):
-        self._work, self._report, self._encoder, self._threads = work, ledger, encoder, threads
-        self._waiting: SimpleQueue[ShardInput] = SimpleQueue()
+        """Encode one shard after another, each on all devices."""
+        worker = Worker(work, self._encoder, os.cpu_count() or 1)
         for shard in shards:
-            self._waiting.put(shard)
-        self.stop = threading.Event()
-
-    def on(self, device: Any) -> None:
-        """Encode on a device until the queue is empty or `stop` is set."""
-        try:
-            work = self._work
-            encode = self._encoder(work.spec, work.weights, work.batch, device)
-            while (shard := self._next()) is not None:
-                done = encode_shard(
-                    shard,
-                    work,
-                    encode,
-                    threads=self._threads,
-                    skipped=self._report.skipped,
-                    progress=self._encoded,
-                )
-                self._report.finished(done)
-        except _StoppedError:
-            return
-        except BaseException:
-            self.stop.set()
-            raise
-
-    def _next(self) -> ShardInput | None:
-        try:
-            return None if self.stop.is_set() else self._waiting.get_nowait()
-        except Empty:
-            return None
-
-    def _encoded(self, count: int) -> None:
-        if self.stop.is_set():
-            raise _StoppedError
-        self._report.encoded(count)
+            ledger.finished(worker.encode(shard, ledger.skipped, ledger.encoded))
 
 
 class RayExecutor(Executor):
-    """An executor on a Ray cluster: one actor for each GPU, or for each node without GPUs.
+    """An executor on a Ray cluster, with an actor for each GPU, TPU host or other node.
+
+    If any node has GPUs, only these are used; otherwise, if any has TPUs, only these. An actor on a
+    TPU host takes all of its chips.
 
     It joins the cluster that Ray finds (RAY_ADDRESS, or one on this machine), or starts one here.
     All nodes must see the same paths. This process does not initialize JAX, which would allocate
@@ -146,20 +113,19 @@ class RayExecutor(Executor):
             self._pools: Any = importlib.import_module("ray.util")
         if not self._ray.is_initialized():
             self._ray.init(log_to_driver=False)
-        resources = self._ray.cluster_resources()
-        self._cpus, self._gpus = (int(resources.get(name, 0)) for name in ("CPU", "GPU"))
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        self.platform, self._places = actor_places(nodes)
+        cpus = int(sum(node.get("CPU", 0) for node in nodes))
+        self._threads = max(1, cpus // len(self._places))
         self._encoder = encoder
-        self.platform = "gpu" if self._gpus else "cpu"
 
     def run(self, shards: Sequence[ShardInput], work: Work, ledger: Ledger) -> None:
         """Give shards to actors; Ray restarts an actor that dies and gives it the same shard."""
         ray = self._ray
-        options = {"num_gpus": 1} if self._gpus else {"scheduling_strategy": "SPREAD"}
-        actor = ray.remote(max_restarts=-1, max_task_retries=RETRIES, **options)(RayWorker)
-        places = self._gpus or len(ray.nodes())
-        threads = max(1, self._cpus // places)
+        actor = ray.remote(max_restarts=-1, max_task_retries=RETRIES)(Worker)
         workers = [
-            actor.remote(work, self._encoder, threads) for _ in range(min(places, len(shards)))
+            actor.options(**place).remote(work, self._encoder, self._threads)
+            for place in self._places[: len(shards)]
         ]
 
         def encode(worker: Any, shard: ShardInput) -> Any:  # once the worker is free
@@ -180,23 +146,19 @@ class RayExecutor(Executor):
                 ray.kill(worker)
 
 
-class RayWorker:
-    """A Ray actor, which keeps its encoder from one shard to the next."""
+def actor_places(nodes: Sequence[Mapping[str, float]]) -> tuple[str, list[dict[str, Any]]]:
+    """Return the platform of a Ray cluster, and the options of the actor for each place in it.
 
-    def __init__(self, work: Work, encoder: EncoderFactory, threads: int):
-        self._work, self._threads = work, threads
-        self._encode = encoder(work.spec, work.weights, work.batch, None)
-
-    def encode(self, shard: ShardInput, skipped: Mapping[str, str]) -> Shard:
-        """Encode a shard as `encode_shard` does."""
-        return encode_shard(
-            shard,
-            self._work,
-            self._encode,
-            threads=self._threads,
-            skipped=skipped,
-            progress=lambda _: None,
-        )
+    Args:
+        nodes: the resources of each node.
+    """
+    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+    if gpus:
+        return "gpu", [{"num_gpus": 1}] * gpus
+    hosts = [{"resources": {"TPU": node["TPU"]}} for node in nodes if node.get("TPU")]
+    if hosts:
+        return "tpu", hosts
+    return "cpu", [{"scheduling_strategy": "SPREAD"}] * len(nodes)
 
 
 EXECUTORS: dict[ExecutorName, Callable[[], Executor]] = {

@@ -1,6 +1,5 @@
 """A record of the finished shards of a cache, and of the skipped images."""
 
-import threading
 from collections.abc import Mapping
 
 from aura_jax.images.readers import check_skipped
@@ -34,7 +33,6 @@ class Ledger:
         listener: Listener,
     ):
         self._folder, self._max_skipped, self._listener = folder, max_skipped, listener
-        self._lock = threading.Lock()
         self.skipped: dict[str, str] = {}
         for shard in done.values():
             self.skipped |= shard.skipped
@@ -42,8 +40,7 @@ class Ledger:
 
     def encoded(self, count: int) -> None:
         """Report newly encoded latents of an unfinished shard to the listener."""
-        with self._lock:
-            self._listener.encoded(count)
+        self._listener.encoded(count)
 
     def finished(self, shard: Shard) -> None:
         """Record a shard whose file is complete.
@@ -52,8 +49,6 @@ class Ledger:
             ImageError: if too many images have been skipped.
         """
         self._folder.note(shard)
-        with self._lock:
-            # Not changed in place, since other threads read the old one.
-            self.skipped = {**self.skipped, **shard.skipped}
-            self._listener.finished(shard)
-            check_skipped(self.skipped, self._max_skipped, ADVICE)
+        self.skipped |= shard.skipped
+        self._listener.finished(shard)
+        check_skipped(self.skipped, self._max_skipped, ADVICE)

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 class Listener:
-    """Callbacks for the progress of a cache, which do nothing here; they are never concurrent."""
+    """Callbacks for the progress of a cache, which do nothing here."""
 
     def started(self, examples: int) -> None:
         """Handle the start of work on shards with this many examples in total."""

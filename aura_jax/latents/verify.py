@@ -83,7 +83,7 @@ def check_sample(
     name, examples = _weights(source, weights), _examples(source, images)
     rng = np.random.default_rng()
     drawn = sorted(rng.choice(len(source), min(count, len(source)), replace=False).tolist())
-    encode, worst = encoder(spec, name, batch, None), 0.0
+    encode, worst = encoder(spec, name, batch), 0.0
     for indices in batched(drawn, batch):
         samples = [source[index] for index in indices]
         pixels = [_pixels(examples[sample["key"]], spec) for sample in samples]
