@@ -116,9 +116,11 @@ class Program:
             (plan.argument_size_in_bytes, plan.output_size_in_bytes, plan.temp_size_in_bytes)
         )
         if needed > limit:
+            is_cpu = self.placement.device.platform == "cpu"  # where bfloat16 needs more memory
             raise ArrayError(
                 f"{self.name} of shape {shape}: needs {decimal(needed)} of memory, and the device "
-                f"has {decimal(limit)}; use a smaller batch, smaller images or bfloat16"
+                f"has {decimal(limit)}; use {'a smaller batch or ' if shape[0] > 1 else ''}"
+                f"smaller images{'' if is_cpu else ', or bfloat16'}"
             )
 
 
