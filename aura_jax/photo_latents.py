@@ -23,7 +23,7 @@ from aura_jax.errors import CheckpointError
 from aura_jax.files import replacing
 from aura_jax.images.transforms import Pixels, Pixels8, pad, to_uint8
 from aura_jax.model.autoencoder import AuraEquiVAE
-from aura_jax.runtime.functional import decode, encode
+from aura_jax.runtime.codec import Codec
 from aura_jax.symmetry import FLIPS, Flip, flip_images, flip_latents
 
 type Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
@@ -78,32 +78,40 @@ def load_rgb(
     return vae
 
 
-def encode_photo(vae: AuraEquiVAE, pixels: Pixels) -> Latent:
+def encode_photo(codec: Codec, pixels: Pixels) -> Latent:
     """Pad an image [H, W, 3] in [-1, 1] of any size as the model needs it, and encode it.
 
     Raises:
         ImageError: if a side is shorter than the model's downsampling.
+        ArrayError: if the device has too little memory for an image of this size.
     """
-    padded = pad(pixels, vae.config.downsampling)
-    values = np.asarray(encode(vae, padded[None])[0])
+    padded = pad(pixels, codec.config.downsampling)
+    values = np.asarray(codec.encode(padded[None]))[0]
     return Latent(values, (0, 0, pixels.shape[1], pixels.shape[0]))
 
 
-def decode_photo(vae: AuraEquiVAE, latent: Latent) -> Pixels8:
-    """Decode a latent to the image [H, W, 3] that was encoded, without the padding."""
-    return to_uint8(latent.cut(np.asarray(decode(vae, latent.values[None])[0])))
+def decode_photo(codec: Codec, latent: Latent) -> Pixels8:
+    """Decode a latent to the image [H, W, 3] that was encoded, without the padding.
+
+    Raises:
+        ArrayError: if the device has too little memory for an image of this size.
+    """
+    return latent.cut(np.asarray(codec.decode(latent.values[None], as_uint8=True))[0])
 
 
-def reconstructions(vae: AuraEquiVAE, pixels: Pixels) -> dict[str, Reconstruction]:
+def reconstructions(codec: Codec, pixels: Pixels) -> dict[str, Reconstruction]:
     """Encode an image, and decode its latent unchanged and with each flip.
 
     Returns:
         decode(flip_latents(encode(image))) for "none", "h", "v" and "hv".
+
+    Raises:
+        AuraError: as `encode_photo` and `decode_photo`.
     """
-    original, latent = to_uint8(pixels), encode_photo(vae, pixels)
+    original, latent = to_uint8(pixels), encode_photo(codec, pixels)
     results = {}
     for name, flip in FLIPS.items():
-        image = decode_photo(vae, latent.flipped(flip, vae.config.downsampling))
+        image = decode_photo(codec, latent.flipped(flip, codec.config.downsampling))
         results[name] = Reconstruction(image, psnr(image, flip_images(original, **flip)))
     return results
 

@@ -5,7 +5,9 @@ import os
 import shutil
 import signal
 import tarfile
+from itertools import chain, repeat
 from pathlib import Path
+from unittest.mock import Mock
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,9 +17,11 @@ from typer.testing import CliRunner
 
 import aura_jax
 from aura_jax import AuraConfig, AuraError
+from aura_jax.arrays import relative_error
 from aura_jax.cli import app as cli
 from aura_jax.images.transforms import to_uint8
 from aura_jax.photo_latents import Latent, read_latents, write_latents
+from convert.tolerances import FP32_PARITY
 from tests.commands import invoke, start
 from tests.conftest import GOLDEN_CONFIG, GOLDEN_WEIGHTS, ROOT, TINY_CONFIG
 from tests.photo_folder import read_image
@@ -55,7 +59,8 @@ def test_encode_flip_decode(photo: Path, tmp_path: Path):
         aura_jax.encode(vae, padded[None]), horizontal=True, vertical=True
     )
     decoded = np.asarray(aura_jax.decode(vae, latent)[0])
-    np.testing.assert_array_equal(pixels, to_uint8(decoded[2:, 3:]))  # where the padding went
+    expected = to_uint8(decoded[2:, 3:])  # where the padding went
+    assert np.abs(pixels.astype(int) - expected).max() <= 1
 
 
 def test_flipping_twice_gives_the_file_back(photo: Path, tmp_path: Path):
@@ -88,7 +93,7 @@ def test_size_and_crop(photo: Path, tmp_path: Path):
     latents, config = read_latents(z)
     vae = aura_jax.load(GOLDEN_WEIGHTS)
     expected = aura_jax.encode(vae, read_image(photo)[None, 8:24, 8:24])[0]
-    np.testing.assert_array_equal(latents["corner"].values, expected)
+    assert relative_error(latents["corner"].values, np.asarray(expected)) <= FP32_PARITY
     assert latents["corner"].box == (0, 0, 16, 16)
     assert config == vae.config
 
@@ -198,6 +203,28 @@ def test_folders_and_tars_and_images_that_are_skipped(photo: Path, tmp_path: Pat
         assert written.exists()
         assert f"wrote {written}" in result.stdout
     assert [*read_latents(z)[0]] == ["a", "d"]
+
+
+def test_images_too_large_for_the_memory_are_skipped(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The first of two images is refused by the plan of its executable."""
+    twin, z = shutil.copy(photo, tmp_path / "twin.png"), tmp_path / "z.st"
+    command("encode", photo, twin, "--out", z, *WEIGHTS)
+    cases = {
+        f"{photo}: images of shape (1, 32, 48, 3)": ("encode", photo, twin),
+        "corner: latents of shape (1, 4, 6, 16)": ("decode", z),
+    }
+    for refused, words in cases.items():
+        limits = Mock(side_effect=chain([0], repeat(None)))
+        monkeypatch.setattr("aura_jax.runtime.program.device_memory", limits)
+        words = *map(str, words), "--out", str(tmp_path / f"new-{words[0]}"), *WEIGHTS
+        result = CliRunner().invoke(cli.app, words)
+        assert "1 of 2 images skipped; the others are written" in str(result.exception)
+        assert f"skipped: {refused}: needs " in result.stderr
+        assert "of memory, and the device has 0 bytes; use smaller images\n" in result.stderr
+    assert [*read_latents(tmp_path / "new-encode")[0]] == ["twin"]
+    assert size_of(tmp_path / "new-decode" / "twin.png") == (45, 30)
 
 
 def test_an_output_among_the_images_is_refused(photo: Path):

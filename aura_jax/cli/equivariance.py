@@ -46,7 +46,7 @@ def equivariance(
         from aura_jax.equivariance import report
         from aura_jax.equivariance.figure import draw
     vae = _load(weights, size)
-    squares = inputs.each(files, lambda pixels: square_pixels(pixels, size))
+    squares = inputs.each(files, lambda file: square_pixels(file.pixels(), size))
     measures = _measured(vae, {str(file): pixels for file, pixels in squares})
     result = report(measures, weights=weights, size=size, seed=SEED, dtype="float32")
     _write(out, result, draw(result))

@@ -10,7 +10,7 @@ from rich.filesize import decimal
 from aura_jax.cli.options import DEFAULT_WEIGHTS, ComputeDtype, Images, Json, Overwrite, Weights
 from aura_jax.cli.run import report
 from aura_jax.cli.start import importing
-from aura_jax.console import progress, say
+from aura_jax.console import say
 from aura_jax.errors import AuraError
 from aura_jax.files import check_free, check_outside
 
@@ -57,17 +57,19 @@ def reconstruct(
         from aura_jax.cli import inputs, outputs
         from aura_jax.images.grid import grid
         from aura_jax.images.io import write_image
-        from aura_jax.images.transforms import Pixels, Pixels8, to_uint8
+        from aura_jax.images.readers import ImageFile
+        from aura_jax.images.transforms import Pixels8, to_uint8
     outputs.check_image(out, overwrite=overwrite)
     check_outside(out, images)
     files = inputs.find(images, out)
     with importing():
         from aura_jax.photo_latents import Reconstruction, load_rgb, reconstructions
-    vae = load_rgb(weights, dtype=compute_dtype)
+        from aura_jax.runtime.codec import Codec
+    codec = Codec(load_rgb(weights, dtype=compute_dtype))
 
-    def process(pixels: Pixels) -> tuple[Pixels8, dict[str, Reconstruction]]:
-        pixels = inputs.cut(pixels, size, crop)
-        return to_uint8(pixels), reconstructions(vae, pixels)
+    def process(file: ImageFile) -> tuple[Pixels8, dict[str, Reconstruction]]:
+        pixels = inputs.cut(file.pixels(), size, crop)
+        return to_uint8(pixels), reconstructions(codec, pixels)
 
     rows, results, lines = [], [], []
     for file, (original, versions) in inputs.each(files, process):
@@ -102,14 +104,19 @@ def encode(
     check_free(out, overwrite=overwrite)
     with importing():
         from aura_jax.cli import inputs
+        from aura_jax.images.readers import ImageFile
     files = inputs.find(images, out)
     names = inputs.latent_names(files)
     with importing():
-        from aura_jax.photo_latents import encode_photo, load_rgb, write_latents
-    vae = load_rgb(weights, dtype=compute_dtype)
-    encoded = inputs.each(files, lambda pixels: encode_photo(vae, inputs.cut(pixels, size, crop)))
-    latents = {names[file]: latent for file, latent in encoded}
-    write_latents(out, latents, vae.config)
+        from aura_jax.photo_latents import Latent, encode_photo, load_rgb, write_latents
+        from aura_jax.runtime.codec import Codec
+    codec = Codec(load_rgb(weights, dtype=compute_dtype))
+
+    def process(file: ImageFile) -> Latent:
+        return encode_photo(codec, inputs.cut(file.pixels(), size, crop))
+
+    latents = {names[file]: latent for file, latent in inputs.each(files, process)}
+    write_latents(out, latents, codec.config)
     results = [
         {"name": name, "shape": list(z.values.shape), "dtype": str(z.values.dtype)}
         for name, z in latents.items()
@@ -138,21 +145,25 @@ def decode(
 ) -> None:
     """Decode latents to images of the original sizes."""
     with importing():
+        from aura_jax.cli import inputs
         from aura_jax.cli.outputs import image_targets
         from aura_jax.images.io import write_image
         from aura_jax.photo_latents import decode_photo, load_rgb, read_latents
+        from aura_jax.runtime.codec import Codec
     stored, config = read_latents(latents)
     targets = image_targets([*stored], out, overwrite=overwrite)
-    vae = load_rgb(weights, config=config, dtype=compute_dtype)
-    results = []
-    with progress() as bar:
-        for name in bar.track(stored, description="decode"):
-            image = decode_photo(vae, stored[name])
-            targets[name].parent.mkdir(parents=True, exist_ok=True)
-            write_image(targets[name], image)
-            height, width = image.shape[:2]
-            results.append({"image": str(targets[name]), "size": [width, height]})
+    codec = Codec(load_rgb(weights, config=config, dtype=compute_dtype))
+
+    def process(name: str) -> dict[str, object]:
+        image = decode_photo(codec, stored[name])
+        targets[name].parent.mkdir(parents=True, exist_ok=True)
+        write_image(targets[name], image)
+        height, width = image.shape[:2]
+        return {"image": str(targets[name]), "size": [width, height]}
+
+    results = [result for _, result in inputs.each([*stored], process, "latents")]
     report(results, [f"wrote {each['image']}" for each in results], as_json=as_json)
+    inputs.check_complete(stored, results)
 
 
 def flip(

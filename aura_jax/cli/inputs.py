@@ -1,11 +1,11 @@
-"""Find the image files that a command is given, read them one by one, and skip unreadable ones."""
+"""Find the image files that a command is given, and skip those that it cannot process."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence, Sized
 from pathlib import Path, PurePath
 
 from aura_jax.console import messages, progress
-from aura_jax.errors import AuraError, ImageError
+from aura_jax.errors import ArrayError, AuraError, ImageError
 from aura_jax.images.readers import ImageFile, find_images
 from aura_jax.images.transforms import Pixels, crop
 
@@ -46,29 +46,31 @@ def cut(pixels: Pixels, size: int | None, offset: int | None) -> Pixels:
     return pixels if size is None else crop(pixels, size, offset)
 
 
-def each[Result](
-    files: Sequence[ImageFile], process: Callable[[Pixels], Result]
-) -> list[tuple[ImageFile, Result]]:
-    """Read and process images one by one, and print which are skipped and why.
+def each[Item, Result](
+    items: Sequence[Item], process: Callable[[Item], Result], description: str = "images"
+) -> list[tuple[Item, Result]]:
+    """Process image files or latents one by one, and print which are skipped and why.
 
     Args:
-        files: the image files.
-        process: a function of the pixels [H, W, 3] in [-1, 1]; if it raises ImageError, the image
-            is skipped too.
+        items: the image files, or the names of latents.
+        process: a function of one of them; if it raises ImageError or ArrayError, for example
+            because the image is too large for the memory, that one is skipped.
+        description: the label of the progress bar.
 
     Returns:
-        The image files that were not skipped, each with its result.
+        The items that were not skipped, each with its result.
 
     Raises:
         ImageError: if all were skipped.
     """
     results = []
     with progress() as bar:
-        for file in bar.track(files, description="images"):
+        for item in bar.track(items, description=description):
             try:
-                results.append((file, _processed(file, process)))
-            except ImageError as error:
-                messages.print(f"skipped: {error}", soft_wrap=True)
+                results.append((item, process(item)))
+            except (ArrayError, ImageError) as error:
+                reason = str(error).removeprefix(f"{item}: ")
+                messages.print(f"skipped: {item}: {reason}", soft_wrap=True)
     if not results:
         raise ImageError("every image was skipped, so nothing was written")
     return results
@@ -82,11 +84,3 @@ def check_complete(files: Sized, done: Sized) -> None:
     """
     if skipped := len(files) - len(done):
         raise ImageError(f"{skipped} of {len(files)} images skipped; the others are written")
-
-
-def _processed[Result](file: ImageFile, process: Callable[[Pixels], Result]) -> Result:
-    pixels = file.pixels()
-    try:
-        return process(pixels)
-    except ImageError as error:
-        raise ImageError(f"{file}: {error}") from None
