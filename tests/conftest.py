@@ -45,8 +45,10 @@ for name, value in COMPILED.items():
     os.environ[name.upper()] = str(value)
 # LLVM's level 1 compiles a train step in 60 % of the time of XLA's default, to the same bits; a
 # lower level would compute other ones. XLA reads it when it first compiles, in child processes too.
-XLA_FLAGS = "--xla_backend_optimization_level=1"
-os.environ["XLA_FLAGS"] = f"{XLA_FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip()
+if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
+    )
 
 # The published file is large and may be unavailable: if you have it, the same tests run on it too.
 CHECKPOINTS = [GOLDEN_WEIGHTS, *map(Path, filter(None, [os.environ.get("AURA_WEIGHTS")]))]
