@@ -5,11 +5,9 @@ from rich import box
 from rich.table import Table
 
 import aura_jax
-from aura_jax.arrays import relative_error
 from aura_jax.cli.run import new_app, run
-from aura_jax.config import LATENT_LIMIT
 from aura_jax.console import console
-from benchmarks.golden import GOLDEN_WEIGHTS, OUTPUTS, read_golden
+from benchmarks.golden import GOLDEN_WEIGHTS, OUTPUTS, our_error, read_golden, torch_error
 from convert.stages import flax_outputs
 
 app = new_app(add_completion=False)
@@ -25,11 +23,10 @@ def main() -> None:
     table = Table("output", "dtype", "aura-jax", "PyTorch", box=box.MARKDOWN)
     for dtype, label in ((jnp.float32, "f32"), (jnp.bfloat16, "bf16")):
         vae = aura_jax.load(GOLDEN_WEIGHTS, dtype=dtype)
-        for output, (part, source) in OUTPUTS.items():
-            x = golden[source].clip(-LATENT_LIMIT, LATENT_LIMIT)  # images lie in [-1, 1]
-            ours = relative_error(flax_outputs(vae, part, x)["conv_out"], golden[output])
-            theirs = golden.get(f"torch_{label}.{output}")
-            other = "" if theirs is None else f"{relative_error(theirs, golden[output]):.2e}"
+        for output in OUTPUTS:
+            ours = our_error(golden, output, lambda *x, vae=vae: flax_outputs(vae, *x)["conv_out"])
+            theirs = torch_error(golden, output, label)
+            other = "" if theirs is None else f"{theirs:.2e}"
             table.add_row(output, str(jnp.dtype(dtype)), f"{ours:.2e}", other)
     console.print(table)
 
