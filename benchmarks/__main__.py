@@ -1,30 +1,20 @@
 """The command python -m benchmarks: measure this model and its PyTorch twin side by side."""
 
-import datetime
-import json
-import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from aura_jax.cli.options import Overwrite
 from aura_jax.cli.run import new_app, run
 from aura_jax.console import messages, say
-from aura_jax.files import check_free, replacing
+from aura_jax.files import check_free
 from benchmarks.cases import CASES, find_cases
 from benchmarks.measure import measure
+from benchmarks.record import describe, results_path, write_json
 from benchmarks.results import CaseResult
 from benchmarks.table import show
 from benchmarks.variants import variants_of
-from benchmarks.workers.process import Worker
-
-RESULTS = Path(__file__).parent / "results"
-MEMORY = {
-    "cpu": "peak resident memory of the process, libraries and compilers included",
-    "gpu": "peak bytes that torch.cuda or JAX's device allocator had allocated",
-}
 
 app = new_app(add_completion=False)
 
@@ -74,7 +64,7 @@ def main(
     find_cases(case or [], "cpu")  # refuse unknown names before any process starts
     machine = describe()
     platform = machine["platform"]
-    out = out or _default_path(machine)
+    out = out or results_path(machine)
     check_free(out, overwrite=overwrite)
     tuned = platform != "cpu" if autotuned is None else autotuned
     results: list[CaseResult] = []
@@ -82,31 +72,12 @@ def main(
         messages.print(f"measuring {each.name}")
         variants = variants_of(each, compiled=compiled, autotuned=tuned)
         results.append(measure(each, variants, repeats, platform))
-        _write(out, machine, results)  # after each case, since a later one may fail
+        # After each case, since a later one may fail.
+        write_json(out, {**machine, "cases": [result.as_json() for result in results]})
     show(results, markdown=markdown)
     say(f"wrote {out}")
     if not all(result.passes for result in results):
         raise typer.Exit(1)
-
-
-def describe() -> dict[str, Any]:
-    """Return the date, the device, and the versions of all packages."""
-    with Worker("jax_worker") as jax, Worker("torch_worker") as torch:
-        described = jax.ask("describe") | {"torch": torch.ask("describe")}
-    meaning = MEMORY["cpu" if described["platform"] == "cpu" else "gpu"]
-    return {"date": datetime.date.today().isoformat(), **described, "peak_bytes": meaning}
-
-
-def _default_path(machine: dict[str, Any]) -> Path:
-    RESULTS.mkdir(exist_ok=True)
-    device = re.sub(r"\W+", "-", machine["device"].lower()).strip("-")
-    return RESULTS / f"{device}-{machine['date']}.json"
-
-
-def _write(out: Path, machine: dict[str, Any], results: Sequence[CaseResult]) -> None:
-    content = {**machine, "cases": [result.as_json() for result in results]}
-    with replacing(out) as path:
-        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":
