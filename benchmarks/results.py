@@ -19,8 +19,8 @@ class Measured:
         variant: the variant.
         compile_seconds: the time of PyTorch's first calls, or of building and warming up a codec.
         seconds: time of each call.
-        errors: relative L2 errors.
-        peak_bytes: peak memory since the process began.
+        errors: relative L2 errors; empty if they were not measured.
+        peak_bytes: peak memory, on a GPU that of a call.
         dispatch_seconds: the time of a call minus that of its executable; None for PyTorch.
     """
 
@@ -28,13 +28,13 @@ class Measured:
     compile_seconds: float
     seconds: Mapping[Part, Sequence[float]]
     errors: Mapping[Part, float]
-    peak_bytes: int
+    peak_bytes: Mapping[Part, int]
     dispatch_seconds: Mapping[Part, float] | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One variant in one direction; fields that only codecs have are None for PyTorch."""
+    """One variant in one direction; fields that were not measured, or do not apply, are None."""
 
     variant: str
     part: Part
@@ -44,17 +44,17 @@ class Row:
     ratio: float | None
     images_per_second: float
     tflops: float
-    ceiling_share: float
+    ceiling_share: float | None
     peak_bytes: int
     compile_seconds: float
     dispatch_seconds: float | None
-    error: float
+    error: float | None
     limit: float | None
 
     @property
     def passes(self) -> bool:
         """Whether the error is within the limit (NaN is not)."""
-        return self.limit is None or self.error <= self.limit
+        return self.limit is None or self.error is None or self.error <= self.limit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,14 +63,14 @@ class CaseResult:
 
     Attributes:
         case: the case.
-        reference: the dtype of the run that errors are measured against.
+        reference: the dtype of the run that errors are measured against, if they are.
         ceilings: tera-operations per second of large matrix products, by worker.
-        measured: the variants that ran, including PyTorch eager.
+        measured: the variants that ran.
         failures: the errors of variants that failed, by label.
     """
 
     case: Case
-    reference: str
+    reference: str | None
     ceilings: Mapping[str, float]
     measured: Sequence[Measured]
     failures: Mapping[str, str]
@@ -82,7 +82,12 @@ class CaseResult:
 
     def rows(self) -> list[Row]:
         """Return a row for each direction and variant."""
-        return [self._row(each, part) for part in PARTS for each in self.measured]
+        return [
+            self._row(each, part)
+            for part in PARTS
+            for each in self.measured
+            if part in each.seconds
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as values of JSON."""
@@ -100,26 +105,27 @@ class CaseResult:
     def _row(self, each: Measured, part: Part) -> Row:
         fastest = min(each.seconds[part])
         tflops = self.case.flops(part) / fastest / 1e12
-        theirs = min(min(m.seconds[part]) for m in self.measured if not m.variant.ours)
+        theirs = [min(m.seconds[part]) for m in self.measured if not m.variant.ours]
         return Row(
             variant=each.variant.label,
             part=part,
             minimum_seconds=fastest,
             median_seconds=median(each.seconds[part]),
             calls=len(each.seconds[part]),
-            ratio=theirs / fastest if each.variant.ours else None,
+            ratio=min(theirs) / fastest if theirs and each.variant.ours else None,
             images_per_second=self.case.batch / fastest,
             tflops=tflops,
-            ceiling_share=tflops / max(self.ceilings.values()),
-            peak_bytes=each.peak_bytes,
+            ceiling_share=tflops / max(self.ceilings.values()) if self.ceilings else None,
+            peak_bytes=each.peak_bytes[part],
             compile_seconds=each.compile_seconds,
             dispatch_seconds=(each.dispatch_seconds or {}).get(part),
-            error=each.errors[part],
+            error=each.errors.get(part),
             limit=self._limit(part, each.variant) if each.variant.ours else None,
         )
 
-    def _limit(self, part: Part, variant: Variant) -> float:
+    def _limit(self, part: Part, variant: Variant) -> float | None:
         if self.case.dtype == "float32":
             return FP32_FAST if variant == FAST else FP32_PARITY
-        (eager,) = (each.errors[part] for each in self.measured if each.variant == EAGER)
-        return BF16_AGAINST_TORCH * eager
+        eager = (each.errors.get(part) for each in self.measured if each.variant == EAGER)
+        error = next(eager, None)
+        return None if error is None else BF16_AGAINST_TORCH * error

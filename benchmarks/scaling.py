@@ -16,6 +16,7 @@ from aura_jax.console import messages, say
 from aura_jax.extras import needs
 from aura_jax.files import check_free, replacing
 from benchmarks.flops import PARTS, Part
+from benchmarks.workers.calls import planned_bytes
 from benchmarks.workers.server import repeat
 
 SIZES, BATCHES = (64, 128, 256, 512), (1, 2, 4, 8)
@@ -72,15 +73,8 @@ def _measure(codec: Codec, part: Part, images: int, side: int) -> tuple[float, f
         getattr(codec, part)(x).block_until_ready()
 
     call()  # compiles
-    return min(repeat(call)) / megapixels, planned_bytes(codec, part, x) / 1e6 / megapixels
-
-
-def planned_bytes(codec: Codec, part: Part, x: jax.Array) -> int:
-    """Return the bytes that XLA plans for intermediate results and for the output."""
-    program = codec._programs[part]
-    plan = program.compile(x.shape).memory_analysis()
-    assert plan is not None, "this device's compiler reports no memory"
-    return plan.temp_size_in_bytes + plan.output_size_in_bytes
+    compiled = codec._programs[part].compile(x.shape)
+    return min(repeat(call)) / megapixels, planned_bytes(compiled) / 1e6 / megapixels
 
 
 def _input(codec: Codec, part: Part, images: int, side: int) -> jax.Array:

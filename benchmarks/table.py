@@ -24,6 +24,11 @@ def show(results: Iterable[CaseResult], *, markdown: bool) -> None:
         size = f"{case.size}², ch={case.config.ch}"
         for row in result.rows():
             table.add_row(size, str(case.batch), case.dtype, *_cells(row))
+    print_wide(table)
+
+
+def print_wide(table: Table) -> None:
+    """Print a table whose rows are never broken."""
     Console(width=WIDTH, markup=False, emoji=False, highlight=False).print(table)
 
 
@@ -36,16 +41,16 @@ def _cells(row: Row) -> tuple[str, ...]:
         "" if row.ratio is None else f"{row.ratio:.2f}",
         f"{row.images_per_second:.3g}",
         f"{row.tflops:.3g}",
-        f"{row.ceiling_share:.0%}",
+        "" if row.ceiling_share is None else f"{row.ceiling_share:.0%}",
         decimal(row.peak_bytes),
         f"{row.compile_seconds:.1f}",
         "" if row.dispatch_seconds is None else f"{row.dispatch_seconds * 1e3:.3f}",
-        f"{row.error:.2e}",
+        "" if row.error is None else f"{row.error:.2e}",
         _verdict(row),
     )
 
 
 def _verdict(row: Row) -> str:
-    if row.limit is None:
+    if row.limit is None or row.error is None:
         return ""
     return f"{'ok' if row.passes else 'FAIL'}, limit {row.limit:.2e}"

@@ -1,11 +1,11 @@
-"""Variants to measure: PyTorch eager and compiled, and `aura_jax.Codec`."""
+"""Variants to measure: PyTorch eager and compiled, the plain model, and `aura_jax.Codec`."""
 
 import dataclasses
 from typing import Literal
 
 from benchmarks.cases import Case
 
-type Mode = Literal["eager", "compile", "max-autotune", "highest", "fast"]
+type Mode = Literal["eager", "compile", "max-autotune", "plain", "highest", "fast"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Variant:
 EAGER = Variant("torch eager", "eager", ours=False)
 COMPILED = Variant("torch.compile", "compile", ours=False)
 AUTOTUNED = Variant("torch.compile max-autotune", "max-autotune", ours=False)
+PLAIN = Variant("aura-jax plain", "plain", ours=True)
 DEFAULT = Variant("aura-jax", "highest", ours=True)
 FAST = Variant("aura-jax fast", "fast", ours=True)
 

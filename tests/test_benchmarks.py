@@ -81,7 +81,8 @@ def test_a_workers_error_and_its_end_are_told_apart():
 def measured(variant: Variant, seconds: float, error: float) -> Measured:
     both: dict[Part, list[float]] = {"encode": [3 * seconds, seconds], "decode": [seconds]}
     errors: dict[Part, float] = {"encode": error, "decode": error}
-    return Measured(variant, 1.0, both, errors, 10, errors if variant == DEFAULT else None)
+    peaks: dict[Part, int] = {"encode": 10, "decode": 10}
+    return Measured(variant, 1.0, both, errors, peaks, errors if variant == DEFAULT else None)
 
 
 def result_of(case: Case, *each: Measured) -> CaseResult:

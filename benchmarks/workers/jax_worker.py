@@ -1,8 +1,9 @@
-"""The worker that runs `aura_jax.Codec`."""
+"""The worker that runs `aura_jax.Codec`, or the plain model."""
 
+import gc
 import platform
-import time
-from importlib.metadata import version
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,41 +14,54 @@ from jax._src.lib import cuda_versions  # jax has no public name for it
 from jaxtyping import Array
 
 import aura_jax
-from aura_jax import AuraConfig, Codec
-from aura_jax.runtime.plan import Precision
+from aura_jax import AuraConfig, AuraEquiVAE
 from benchmarks.flops import PARTS, Part
+from benchmarks.workers.calls import Call, JaxMode, compile_calls, planned_bytes
 from benchmarks.workers.dispatch import dispatch_seconds
-from benchmarks.workers.server import repeat, resident_peak, serve, teraflops
+from benchmarks.workers.golden_errors import golden_errors
+from benchmarks.workers.server import repeat, resident_peak, seconds_of, serve, teraflops
 
-PACKAGES = ("aura-jax", "jax", "jaxlib", "flax", "numpy", "ml-dtypes")
+PACKAGES = ("jax", "jaxlib", "jax-cuda13-plugin", "flax", "numpy", "ml-dtypes")
 
 
 class JaxWorker:
-    """One codec and its inputs."""
+    """One model and its inputs."""
+
+    def __init__(self):
+        self._calls: dict[Part, Call] = {}
+        self._inputs: dict[Part, Array] = {}
 
     def describe(self) -> dict[str, Any]:
         """Return the device and the versions of all packages."""
         device = jax.devices()[0]
-        versions = {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}}
+        ours = {"python": platform.python_version(), "aura-jax": aura_jax.__version__}
+        versions = {**ours, **{package: _version(package) for package in PACKAGES}}
         return {
             "platform": jax.default_backend(),
             "device": _cpu() if device.platform == "cpu" else device.device_kind,
             "cpu": _cpu(),
             "runtime": device.client.platform_version,
+            "cuda": cuda_versions and cuda_versions.cuda_runtime_get_version(),
             "cudnn": cuda_versions and cuda_versions.cudnn_get_version(),
             "versions": versions,
         }
 
-    def prepare(self, mode: Precision, folder: str, dtype: str) -> float:
-        """Load weights and inputs; return the seconds to build and compile the codec."""
+    def prepare(
+        self, mode: JaxMode, folder: str, dtype: str, parts: Sequence[Part] = PARTS
+    ) -> float:
+        """Load weights and inputs, and free those before; return the seconds to compile and run."""
+        self._calls, self._inputs = {}, {}
+        gc.collect()
         vae = aura_jax.load(Path(folder) / "weights.safetensors", dtype=dtype)
-        images, latents = (np.load(Path(folder) / f"{part}.npy") for part in PARTS)
-        start = time.perf_counter()
-        self._codec = Codec(vae, precision=mode)
-        self._codec.warmup([images.shape])
-        seconds = time.perf_counter() - start
-        self._inputs = {"encode": jnp.asarray(images), "decode": jnp.asarray(latents, dtype)}
-        return seconds
+        for part in parts:
+            x, kind = np.load(Path(folder) / f"{part}.npy"), dtype if part == "decode" else None
+            self._inputs[part] = jnp.asarray(x, kind)
+        return seconds_of(lambda: self._compile(vae, mode))
+
+    def _compile(self, vae: AuraEquiVAE, mode: JaxMode) -> None:
+        self._calls = compile_calls(vae, mode, self._inputs)
+        for part in self._calls:
+            self._output(part)
 
     def run(self, part: Part) -> list[float]:
         """Return the seconds of each call of a repeat."""
@@ -57,10 +71,16 @@ class JaxWorker:
         """Write the first result of the batch to a file."""
         np.save(path, np.asarray(self._output(part)[:1], np.float32))
 
-    def peak(self) -> int:
-        """Return the peak memory in bytes."""
+    def peak(self, part: Part) -> int:
+        """Return the peak memory in bytes, on a GPU that of a call.
+
+        A GPU's own record of the peak would include what XLA allocates to choose kernels.
+        """
+        gc.collect()
         stats = jax.devices()[0].memory_stats()
-        return stats["peak_bytes_in_use"] if stats else resident_peak()
+        if not stats:
+            return resident_peak()
+        return stats["bytes_in_use"] + planned_bytes(self._calls[part].compiled)
 
     def ceiling(self, dtype: str, side: int | None = None) -> float:
         """Return the tera-operations a second of large matrix products.
@@ -84,8 +104,25 @@ class JaxWorker:
         """Return the seconds that a call takes beyond its executable's own."""
         return dispatch_seconds(AuraConfig.from_json(config), dtype)
 
+    def parity(self, mode: JaxMode, dtype: str, outputs: Sequence[str]) -> list[dict[str, Any]]:
+        """Return errors on the golden vectors."""
+        return golden_errors(mode, dtype, outputs)
+
+    def train(self, weights: str, dtype: str, size: int, batch: int) -> dict[str, Any]:
+        """Return the seconds of train steps."""
+        from benchmarks.workers.training import train_seconds  # late: needs the extra `train`
+
+        return train_seconds(weights, dtype, size, batch)
+
     def _output(self, part: Part) -> Array:
-        return getattr(self._codec, part)(self._inputs[part]).block_until_ready()
+        return self._calls[part].run(self._inputs[part]).block_until_ready()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _cpu() -> str:

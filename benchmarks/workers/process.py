@@ -59,6 +59,15 @@ class Worker:
             raise AuraError(f"{self._module}: {method} failed: {error}")
         return result
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """End the process at once, so that a request that waits for it raises."""
+        self._process.kill()
+
     def close(self) -> None:
         """End the process, which frees its memory."""
         for stream in (self._process.stdin, self._process.stdout):

@@ -1,6 +1,8 @@
 """The worker that runs the PyTorch twin, and measures all errors against a float64 run of it."""
 
-from collections.abc import Callable, Mapping
+import gc
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -26,6 +28,9 @@ QUERIES = 1024  # at a time: attention in float64 has only kernels that store to
 class TorchWorker:
     """One model and its inputs, in inference mode and channels_last."""
 
+    def __init__(self):
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
     def describe(self) -> dict[str, Any]:
         """Return the versions and settings of PyTorch."""
         return {
@@ -35,18 +40,31 @@ class TorchWorker:
             "threads": torch.get_num_threads(),
         }
 
-    def prepare(self, mode: Mode, folder: str, dtype: str, config: str, platform: str) -> float:
-        """Load weights and inputs; return the seconds of the first calls, which compile."""
+    def prepare(
+        self,
+        mode: Mode,
+        folder: str,
+        dtype: str,
+        config: str,
+        platform: str,
+        parts: Sequence[Part] = PARTS,
+    ) -> float:
+        """Load weights and inputs, and free those before; return the seconds of the first calls.
+
+        The first calls compile.
+        """
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = False  # float32 is held to float32's accuracy
         self._folder, self._config = Path(folder), AuraConfig.from_json(config)
         self._device = torch.device("cuda" if platform == "gpu" else "cpu")
+        self._free()
         model = self._model(getattr(torch, dtype))
-        self._calls = {part: _compiled(getattr(model, part), mode) for part in PARTS}
-        self._inputs = {part: self._input(part).to(getattr(torch, dtype)) for part in PARTS}
-        seconds = sum(seconds_of(lambda part=part: self._output(part)) for part in PARTS)
-        for part in PARTS * WARM_CALLS.get(mode, 1):
-            self._output(part)
+        self._calls = {part: _compiled(getattr(model, part), mode) for part in parts}
+        self._inputs = {part: self._input(part).to(getattr(torch, dtype)) for part in parts}
+        seconds = sum(seconds_of(lambda part=part: self._output(part)) for part in parts)
+        for part in parts:
+            for _ in range(WARM_CALLS.get(mode, 1)):
+                self._output(part)
         return seconds
 
     def run(self, part: Part) -> list[float]:
@@ -57,10 +75,16 @@ class TorchWorker:
         """Write the first result of the batch to a file, NHWC."""
         np.save(path, _nhwc(self._output(part)[:1].float()))
 
-    def peak(self) -> int:
-        """Return the peak memory in bytes."""
-        on_gpu = self._device.type == "cuda"
-        return torch.cuda.max_memory_allocated() if on_gpu else resident_peak()
+    def peak(self, part: Part) -> int:
+        """Return the peak memory in bytes, on a GPU that of a call.
+
+        Memory that cuDNN takes to choose kernels, in the first calls, does not count.
+        """
+        if self._device.type != "cuda":
+            return resident_peak()
+        torch.cuda.reset_peak_memory_stats()
+        self._output(part)
+        return torch.cuda.max_memory_allocated()
 
     def ceiling(self, dtype: str, side: int | None = None) -> float:
         """Return the tera-operations a second of large matrix products.
@@ -86,22 +110,31 @@ class TorchWorker:
     ) -> dict[Part, dict[str, float]]:
         """Compute relative L2 errors of saved results against a run in another dtype.
 
-        The model that was measured is freed.
+        The model that was measured is freed. cuDNN does not try all kernels, since they run once.
 
         Args:
             dtype: the dtype of that run.
             outputs: files of results by the mode that computed them, for each part.
         """
-        self._calls, self._inputs = {}, {}
+        self._free()
+        torch.backends.cudnn.benchmark = False
         model = self._model(getattr(torch, dtype))
         found = {}
-        for part in PARTS:
+        for part in outputs:
             x = self._input(part)[:1].to(getattr(torch, dtype))
             with torch.inference_mode(), patch.object(F, SDPA, _attention_by_queries):
                 exact = _nhwc(getattr(model, part)(x))
             files = outputs[part].items()
             found[part] = {name: relative_error(np.load(path), exact) for name, path in files}
         return found
+
+    def _free(self) -> None:
+        """Free a model, its compiled code and its inputs, for other processes too."""
+        self._calls, self._inputs = {}, {}
+        if "torch._dynamo" in sys.modules:  # importing it takes seconds
+            torch.compiler.reset()
+        gc.collect()
+        torch.cuda.empty_cache()  # nothing where there is no GPU
 
     def _model(self, dtype: torch.dtype) -> TorchAuraEquiVAE:
         with torch.device("meta"):
