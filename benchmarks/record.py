@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import math
 import re
 import subprocess
 from pathlib import Path
@@ -46,9 +47,21 @@ def results_path(machine: dict[str, Any], suffix: str = "") -> Path:
 
 
 def write_json(out: Path, content: dict[str, Any]) -> None:
-    """Write results, which replace those of the same run so far."""
+    """Write results, which replace those of the same run so far.
+
+    JSON has no NaN and no infinity: they become the strings "nan" and "inf".
+    """
     with replacing(out) as path:
-        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        path.write_text(json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n")
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _without_nan(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nan(value) for value in content]
+    is_number = not isinstance(content, float) or math.isfinite(content)
+    return content if is_number else str(content)
 
 
 def _line(command: list[str]) -> str | None:
