@@ -3,5 +3,5 @@
 - `python -m benchmarks`: speed, memory and accuracy, compared with PyTorch
 - `python -m benchmarks.accelerator`: all that matters on one GPU in less than nine minutes
 - `python -m benchmarks.NAME`: `caching`, `cold_start`, `full_size_checkpoint`, `latent_types`,
-  `parity`, `remat_memory`, `scaling`
+  `parity`, `plans`, `remat_memory`, `scaling`
 """
