@@ -17,7 +17,7 @@ COMPLETE := $(shell { [ "$$(cat .venv/runs)" = '$(CURDIR)' ] && $(BIN)/python $(
 	&& $(BIN)/python -m pip --version; } >/dev/null 2>&1 && echo yes)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
-.PHONY: demo test check clean incomplete
+.PHONY: demo test plans check clean incomplete
 
 demo: .venv/runs
 	mkdir -p out
@@ -25,6 +25,10 @@ demo: .venv/runs
 
 test: .venv/tests
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+
+# Plans of single layers for TPUs and NVIDIA GPUs, which need not be here.
+plans: .venv/plans/complete
+	.venv/plans/bin/python -m pytest -q tests/plans/layers.py
 
 check: .venv/tests
 	$(BIN)/ruff check
@@ -44,6 +48,14 @@ make_venv = rm -rf .venv && $(1) -m venv .venv
 	rm .venv/runs
 	$(INSTALL) '.[test]'
 	echo '$(CURDIR)' > .venv/runs
+	touch $@
+
+# With the compilers for TPUs and NVIDIA GPUs (about 2 GB), in an environment of its own: where JAX's
+# CUDA plugin finds no GPU, it prints a traceback whenever JAX starts (jax 0.12).
+.venv/plans/complete: .venv/runs
+	$(BIN)/python -m venv --clear .venv/plans
+	.venv/plans/bin/python -m pip install --quiet --disable-pip-version-check --editable \
+		'.[plans,train]' beartype pytest
 	touch $@
 
 clean:

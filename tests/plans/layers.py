@@ -1,0 +1,136 @@
+"""Plans of single layers, made by the compilers of devices that are not here.
+
+`make plans` runs this file. Its name does not start with test_, so `make test` leaves it out: it
+needs the compilers of the extra "plans".
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import jax
+import pytest
+from flax import nnx
+from jax import ShapeDtypeStruct
+from jax.sharding import SingleDeviceSharding
+
+from aura_jax.dtypes import BFLOAT16
+from aura_jax.errors import AuraError
+from aura_jax.model.layers import AttnBlock, LayerOptions, ResnetBlock, Upsample
+from aura_jax.runtime.placement import Placement
+from aura_jax.runtime.plan import plan_for
+from aura_jax.runtime.rewrite import _rewrite
+from benchmarks.cycles import V5E, milliseconds
+from benchmarks.hlo import CUDNN_ATTENTION, FREE, PALLAS, Operation, Program
+from benchmarks.targets import TARGETS, devices_of
+
+GRADIENT = "__cudnn$convBackwardInput"
+
+upsample = partial(Upsample, 512)
+block = partial(ResnetBlock, 256, 512)
+attention = partial(AttnBlock, 128)  # fewer channels than tokens, so that the two are told apart
+
+type Make = Callable[..., nnx.Module]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compilers() -> None:
+    """Stop with one sentence if a compiler is missing."""
+    try:
+        for target in ("h100", "v5e"):
+            devices_of(target)
+    except AuraError as error:
+        pytest.exit(str(error), returncode=1)
+
+
+def compiled(target: str, make: Make, shape: Sequence[int], *, plain: bool = False) -> Program:
+    """Compile a layer in bfloat16, as Codec runs it or as the model has it."""
+    devices = devices_of(target)
+    place = Placement(TARGETS[target].sharding(devices) or SingleDeviceSharding(devices[0]))
+
+    def build() -> nnx.Module:
+        layer = make(**LayerOptions(dtype=BFLOAT16, param_dtype=BFLOAT16, rngs=nnx.Rngs(0)))
+        return layer if plain else _rewrite(layer, BFLOAT16, plan_for(place, BFLOAT16, "highest"))
+
+    layer = jax.tree.map(
+        lambda x: ShapeDtypeStruct(x.shape, x.dtype, sharding=place.weights), nnx.eval_shape(build)
+    )
+    x = ShapeDtypeStruct(shape, BFLOAT16, sharding=place.sharding)
+    function = jax.jit(lambda layer, x: layer(x), out_shardings=place.sharding)
+    executable = function.lower(layer, x).compile({**TARGETS[target].options})
+    return Program.parse(executable.as_text() or "")
+
+
+def writes(program: Program, least: int) -> Sequence[Operation]:
+    """The operations of the entry that write this many bytes or more."""
+    return [each for each in program.entry if each.opcode not in FREE and each.bytes >= least]
+
+
+def has_logits(program: Program, tokens: int) -> bool:
+    """Whether an array has two axes of as many elements as there are tokens."""
+    return any(
+        sum(side >= tokens for side in sides) > 1
+        for each in program.operations
+        for _, sides in each.arrays
+    )
+
+
+def gathered(operations: Iterable[Operation]) -> int:
+    """The bytes that a device gathers from the others."""
+    return sum(each.bytes for each in operations if each.opcode.startswith("all-gather"))
+
+
+def test_upsampling_on_a_tpu_takes_half_the_operations_and_writes_each_pixel_once():
+    shape, image = (1, 128, 128, 512), 256 * 256 * 512 * 2
+    ours, plain = (compiled("v5e", upsample, shape, plain=is_plain) for is_plain in (False, True))
+    assert milliseconds(ours, V5E) <= 0.8 * milliseconds(plain, V5E)
+    assert len(writes(ours, image)) == 1
+
+
+def test_upsampling_on_cuda_is_the_gradient_of_a_convolution():
+    program = compiled("h100", upsample, (1, 128, 128, 512))
+    assert program.count(GRADIENT) == 1
+    assert program.kernel_layout_bytes == 0
+    assert len(writes(program, 256 * 256 * 512 * 2)) == 2  # cuDNN's result, then with the bias
+
+
+def test_norms_on_a_tpu_are_the_models():
+    ours, plain = (
+        compiled("v5e", block, (1, 64, 64, 256), plain=is_plain) for is_plain in (False, True)
+    )
+    assert milliseconds(ours, V5E) <= 1.001 * milliseconds(plain, V5E)
+
+
+def test_kernels_on_cuda_are_stored_as_cudnn_reads_them():
+    ours, plain = (
+        compiled("h100", block, (1, 64, 64, 256), plain=is_plain) for is_plain in (False, True)
+    )
+    kernels = 2 * (9 * 256 * 512 + 9 * 512 * 512 + 256 * 512)
+    assert plain.kernel_layout_bytes == 2 * kernels  # read and written
+    assert ours.kernel_layout_bytes == 0
+    assert ours.bytes_moved <= plain.bytes_moved - 2 * kernels
+
+
+@pytest.mark.parametrize(
+    ("target", "kernel"), [("v5e", PALLAS), ("v6e", PALLAS), ("h100", CUDNN_ATTENTION)]
+)
+@pytest.mark.parametrize("shape", [(1, 24, 40, 128), (2, 32, 32, 128)])
+def test_attention_is_one_kernel_without_logits(
+    target: str, kernel: str, shape: tuple[int, int, int, int]
+):
+    program = compiled(target, attention, shape)
+    assert program.count(kernel) == 1
+    assert not has_logits(program, shape[1] * shape[2])
+    assert has_logits(compiled(target, attention, shape, plain=True), shape[1] * shape[2])
+
+
+def test_attention_on_a_mesh_gathers_keys_and_values_alone():
+    program = compiled("v5e-8", attention, (1, 24, 40, 128))
+    assert program.count(PALLAS) == 1
+    assert 0 < gathered(program.operations) <= 2 * 24 * 40 * 128 * 2
+
+
+@pytest.mark.parametrize("make", [upsample, block])
+def test_convolutions_on_a_mesh_gather_no_rows(make: Make):
+    program = compiled("v5e-8", make, (1, 64, 64, 512 if make is upsample else 256))
+    assert gathered(program.operations) == 0
+    assert any(each.opcode.startswith("collective-permute") for each in program.operations)
