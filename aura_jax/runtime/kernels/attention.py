@@ -44,14 +44,17 @@ def pallas_attention(
         _padded(jnp.moveaxis(x, 2, 1), block)
         for x, block in ((q, query_block), (k, key_block), (v, key_block))
     )
-    out = tpu.flash_attention(
-        queries,
-        keys,
-        values,
-        segment_ids=_segments(tpu.SegmentIds, queries, keys, k.shape[1]),
-        sm_scale=scale,
-        block_sizes=tpu.BlockSizes(query_block, key_block, key_block, 1),
-    )
+    # The TPU's compiler (libtpu 0.0.50) refuses products of bfloat16 at a higher precision. They are
+    # exact in float32 anyway.
+    with jax.default_matmul_precision("default"):
+        out = tpu.flash_attention(
+            queries,
+            keys,
+            values,
+            segment_ids=_segments(tpu.SegmentIds, queries, keys, k.shape[1]),
+            sm_scale=scale,
+            block_sizes=tpu.BlockSizes(query_block, key_block, key_block, 1),
+        )
     return jnp.moveaxis(out[:, :, :tokens], 1, 2)
 
 
