@@ -35,6 +35,7 @@ type Make = Callable[..., nnx.Module]
 @pytest.fixture(scope="module", autouse=True)
 def compilers() -> None:
     """Stop with one sentence if a compiler is missing."""
+    jax.config.update("jax_enable_compilation_cache", False)  # it holds programs that can be run
     try:
         for target in ("h100", "v5e"):
             devices_of(target)
