@@ -34,7 +34,7 @@ def show(plans: Sequence[Plan], *, markdown: bool) -> None:
             _both(plain, codec, "temporary_bytes", 1e9),
             _ratio(plain, codec, "temporary_bytes"),
             _both(plain, codec, "kernel_layout_bytes", 1e6),
-            " → ".join(str(each.get("attention", "-")) for each in (plain, codec)),
+            " → ".join(map(_attention, (plain, codec))),
         )
     Console(width=WIDTH, markup=False, emoji=False, highlight=False).print(table)
 
@@ -43,17 +43,19 @@ def worse(plans: Sequence[Plan]) -> list[str]:
     """List the cases in which Codec takes more time or memory, or moves more bytes on a GPU."""
     lines = []
     for plain, codec in pairs(plans):
+        case = f"{codec['target']} {codec['part']} {codec['size']}² batch {codec['batch']}"
+        if "refused" in codec and "attention" in plain:
+            lines.append(f"{case}: {codec['refused']}")
         timed = codec.get("milliseconds") is not None
         for name in ("milliseconds" if timed else "bytes_moved", "temporary_bytes"):
             ratio = quotient(plain, codec, name)
             if ratio is not None and ratio > SLACK:
-                case = f"{codec['target']} {codec['part']} {codec['size']}² batch {codec['batch']}"
                 lines.append(f"{case}: {name} x {ratio:.3f}")
     return lines
 
 
 def pairs(plans: Iterable[Plan]) -> Iterator[tuple[Plan, Plan]]:
-    """Yield the plan of the plain model with that of Codec, where both were made or one refused."""
+    """Yield the plan of the plain model, empty if there is none, with that of Codec."""
     groups: dict[tuple, dict[str, Plan]] = {}
     for each in plans:
         key = (each["target"], each["part"], each["size"], each["batch"])
@@ -73,6 +75,10 @@ def _both(plain: Plan, codec: Plan, name: str, unit: float) -> str:
     if codec.get(name) is None and plain.get(name) is None:
         return ""
     return " → ".join(_number(each.get(name), unit) for each in (plain, codec))
+
+
+def _attention(plan: Plan) -> str:
+    return plan.get("attention", "refused" if "refused" in plan else "-")
 
 
 def _number(value: float | None, unit: float) -> str:

@@ -81,8 +81,8 @@ def devices_of(name: str) -> Sequence[Any]:
     target = TARGETS[name]
     jax.config.update("jax_platforms", "cpu")  # else the CUDA plugin refuses a machine without GPU
     # libtpu would ask for the TPU's host, and would let one process at a time use the TPU.
-    for name in ("TPU_SKIP_MDS_QUERY", "ALLOW_MULTIPLE_LIBTPU_LOAD"):
-        os.environ.setdefault(name, "1")
+    for variable in ("TPU_SKIP_MDS_QUERY", "ALLOW_MULTIPLE_LIBTPU_LOAD"):
+        os.environ.setdefault(variable, "1")
     with needs("plans"):
         import_module(target.plugin)
     return topologies.get_topology_desc(**target.topology).devices

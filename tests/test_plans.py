@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -201,7 +201,7 @@ def test_an_unknown_target_is_one_error():
         invoke(command.app, "--target", "v9")
 
 
-def planned(variant: str, **values: float | None) -> dict[str, Any]:
+def planned(variant: str, **values: float | str | None) -> dict[str, Any]:
     task = planning.Task("v5e", "decode", Case(FULL, 512, 1, "bfloat16"), "plain")
     return task.key | {"variant": variant, "temporary_bytes": 1000} | values
 
@@ -228,6 +228,26 @@ def planned(variant: str, **values: float | None) -> dict[str, Any]:
 def test_worse_plans_are_listed(codec: dict[str, float | None], expected: Sequence[str]):
     plain = planned("plain", milliseconds=codec["milliseconds"] and 2.0, bytes_moved=2)
     assert worse([plain, planned("codec", **codec)]) == expected
+
+
+def test_a_refused_plan_is_worse_than_one_that_fits():
+    plain, codec = planned("plain", attention="plain"), planned("codec", refused="too large")
+    assert worse([plain, codec]) == ["v5e decode 512² batch 1: too large"]
+    assert worse([plain | {"attention": "plain"}, plain | {"variant": "codec"}]) == []
+
+
+@pytest.mark.usefixtures("here")
+def test_only_a_lack_of_memory_is_a_plan(monkeypatch: pytest.MonkeyPatch):
+    def fail(_: planning.Task) -> NoReturn:
+        raise jax.errors.JaxRuntimeError(message)
+
+    monkeypatch.setattr(planning, "_compile", fail)
+    (task, *_) = planning.tasks(["cpu"], ["decode"])
+    message = "RESOURCE_EXHAUSTED: 20 GB\nof 16 GB"
+    assert planning.plan(task) == {"refused": "RESOURCE_EXHAUSTED: 20 GB"}
+    message = "INTERNAL: Mosaic failed to compile"
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Mosaic"):
+        planning.plan(task)
 
 
 def test_code_is_the_same_with_other_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
