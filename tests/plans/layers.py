@@ -80,11 +80,11 @@ def gathered(operations: Iterable[Operation]) -> int:
     return sum(each.bytes for each in operations if each.opcode.startswith("all-gather"))
 
 
-def test_upsampling_on_a_tpu_takes_half_the_operations_and_writes_each_pixel_once():
-    shape, image = (1, 128, 128, 512), 256 * 256 * 512 * 2
+def test_upsampling_on_a_tpu_takes_less_time_and_interleaves_nothing():
+    shape = (1, 256, 256, 512)
     ours, plain = (compiled("v5e", upsample, shape, plain=is_plain) for is_plain in (False, True))
     assert milliseconds(ours, V5E) <= 0.8 * milliseconds(plain, V5E)
-    assert len(writes(ours, image)) == 1
+    assert ours.bytes_moved <= 0.6 * plain.bytes_moved
 
 
 def test_upsampling_on_cuda_is_the_gradient_of_a_convolution():
