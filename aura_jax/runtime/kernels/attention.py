@@ -44,8 +44,7 @@ def pallas_attention(
         _padded(jnp.moveaxis(x, 2, 1), block)
         for x, block in ((q, query_block), (k, key_block), (v, key_block))
     )
-    # The TPU's compiler (libtpu 0.0.50) refuses products of bfloat16 at a higher precision. They are
-    # exact in float32 anyway.
+    # At a higher precision libtpu (0.0.50) refuses products of bfloat16, which are exact anyway.
     with jax.default_matmul_precision("default"):
         out = tpu.flash_attention(
             queries,
