@@ -1,6 +1,7 @@
 """Codec: parity, compilations, batches, 8-bit images, and what it refuses."""
 
 import re
+from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -125,6 +126,23 @@ def test_shapes_that_exceed_the_memory_are_refused(
     message = r"images of shape \(1, 2, 2, 3\): needs .* MB of memory, .* has 100.0 kB; use"
     with pytest.raises(ArrayError, match=message):
         codec.encode(IMAGES[:1, :2, :2])
+    monkeypatch.setattr(program.Program, "lower", lambda *_: pytest.fail("compiles again"))
+    with pytest.raises(ArrayError, match=message):
+        codec.encode(IMAGES[:1, :2, :2])
+
+
+def test_a_compiler_without_memory_is_no_traceback(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As XLA's compiler for TPUs refuses a program that does not fit."""
+
+    def lower(*_: object) -> NoReturn:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in memory space")
+
+    monkeypatch.setattr(program.Program, "lower", lower)
+    message = r"images of shape \(2, 4, 2, 3\): needs more memory than the device has; use a small"
+    with pytest.raises(ArrayError, match=message):
+        codec.encode(IMAGES[:2, :4, :2])
 
 
 def test_smaller_batches_are_padded_to_those_warmed_up(codec: Codec) -> None:

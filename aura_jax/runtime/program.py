@@ -62,6 +62,7 @@ class Program:
         out = sharding if isinstance(sharding, NamedSharding) else None
         self._function = jax.jit(on_auto_axes(function), out_shardings=out)
         self.compiled: OrderedDict[Shape, Compiled] = OrderedDict()
+        self._refused: dict[Shape, str] = {}  # so that a folder of large images compiles once
 
     @property
     def shapes(self) -> list[Shape]:
@@ -78,10 +79,10 @@ class Program:
         Raises:
             ArrayError: if it needs more memory than the device has.
         """
+        if shape in self._refused:
+            raise ArrayError(self._refused[shape])
         if shape not in self.compiled:
-            compiled = self.load(shape) or self.lower(shape).compile(self._options)
-            self._check_memory(shape, compiled)
-            self.compiled[shape] = compiled
+            self.compiled[shape] = self._new(shape)
             if len(self.compiled) > EXECUTABLES:
                 self.compiled.popitem(last=False)
         self.compiled.move_to_end(shape)
@@ -108,20 +109,31 @@ class Program:
         x = x if x.dtype == self.dtype else x.astype(self.dtype)
         return self.compile(x.shape)(self.weights, jax.device_put(x, self.placement.sharding))
 
-    def _check_memory(self, shape: Shape, compiled: Compiled) -> None:
+    def _new(self, shape: Shape) -> Compiled:
+        try:
+            compiled = self.load(shape) or self.lower(shape).compile(self._options)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise self._refusal(shape, "needs more memory than the device has") from None
         plan, limit = compiled.memory_analysis(), device_memory(self.placement.device)
         if plan is None or limit is None:
-            return
+            return compiled
         needed = sum(
             (plan.argument_size_in_bytes, plan.output_size_in_bytes, plan.temp_size_in_bytes)
         )
         if needed > limit:
-            is_cpu = self.placement.device.platform == "cpu"  # where bfloat16 needs more memory
-            raise ArrayError(
-                f"{self.name} of shape {shape}: needs {decimal(needed)} of memory, and the device "
-                f"has {decimal(limit)}; use {'a smaller batch or ' if shape[0] > 1 else ''}"
-                f"smaller images{'' if is_cpu else ', or bfloat16'}"
-            )
+            sizes = f"needs {decimal(needed)} of memory, and the device has {decimal(limit)}"
+            raise self._refusal(shape, sizes)
+        return compiled
+
+    def _refusal(self, shape: Shape, reason: str) -> ArrayError:
+        """Return the error for a shape that needs too much memory, and remember it."""
+        is_cpu = self.placement.device.platform == "cpu"  # where bfloat16 needs more memory
+        advice = f"use {'a smaller batch or ' if shape[0] > 1 else ''}smaller images"
+        advice += "" if is_cpu else ", or bfloat16"
+        self._refused[shape] = f"{self.name} of shape {shape}: {reason}; {advice}"
+        return ArrayError(self._refused[shape])
 
 
 def device_memory(device: Any) -> int | None:
