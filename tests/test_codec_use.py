@@ -1,6 +1,7 @@
 """Codec as people hold it: traced, copied, pickled, printed, and with executables from a folder."""
 
 import copy
+import os
 import pickle
 import re
 import subprocess
@@ -129,10 +130,25 @@ def test_old_executables_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def kept(codec: Codec, latents: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Executables of a process that compiled them: those from a cache cannot be stored again."""
     folder = tmp_path_factory.mktemp("kept") / "executables"
-    codec.save_executables(folder)
+    code = f"""
+from tests.test_codec_use import IMAGES, ONE_LEVEL, Codec, random_vae
+codec = Codec(random_vae(ONE_LEVEL))
+codec.encode(IMAGES)
+codec.save_executables({str(folder)!r})
+"""
+    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
     return folder
+
+
+def test_loaded_executables_are_not_stored_again(kept: Path, tmp_path: Path) -> None:
+    other = Codec(random_vae(ONE_LEVEL), executables=kept)
+    other.encode(IMAGES)
+    with pytest.raises(AuraError, match=r"encode of shape .* save it where it was compiled"):
+        other.save_executables(tmp_path / "again")
 
 
 def test_kept_executables_are_not_compiled(

@@ -195,12 +195,15 @@ class Codec:
 
         Raises:
             AuraError: if the folder cannot be written, others have access to it, or JAX cannot
-                store an executable of this platform.
+                store an executable. That is so on a CPU for those from JAX's compilation cache,
+                which already saves their compilation.
         """
         kept = ExecutableFolder(folder)
         for name, program in self._programs.items():
             for shape, compiled in program.compiled.items():
-                kept.save(name, shape, self._identity(), compiled)
+                kept.save(
+                    name, shape, self._identity(), compiled, self._place.devices, program.try_out
+                )
 
     def __repr__(self) -> str:
         """Describe the codec in one line."""

@@ -62,21 +62,34 @@ class ExecutableFolder:
             return None
         if digest != _digest(content):
             return None
-        return deserialize_and_load(
-            *pickle.loads(content), backend=devices[0].client, execution_devices=devices
-        )
+        return _loaded(content, devices)
 
-    def save(self, name: str, shape: Shape, identity: Identity, compiled: Compiled) -> None:
-        """Write an executable.
+    def save(
+        self,
+        name: str,
+        shape: Shape,
+        identity: Identity,
+        compiled: Compiled,
+        devices: Sequence[Any],
+        try_out: Callable[[Compiled], None],
+    ) -> None:
+        """Write an executable, and run it as another process will.
+
+        On a CPU, JAX (0.12) stores only half of an executable that was itself loaded, from a folder
+        or from the compilation cache.
 
         Raises:
-            AuraError: if it cannot be written, or the platform cannot store it.
+            AuraError: if it cannot be written, or JAX cannot store it.
         """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             content = pickle.dumps(serialize(compiled))
+            try_out(_loaded(content, devices))
         except (ValueError, NotImplementedError, MemoryError, jax.errors.JaxRuntimeError) as error:
-            raise AuraError(f"{name} of shape {shape}: JAX cannot store it ({error})") from None
+            raise AuraError(
+                f"{name} of shape {shape}: JAX cannot store this executable ({error}); on a CPU, "
+                "save it where it was compiled, in a process without JAX's compilation cache"
+            ) from None
         with replacing(self._file(name, shape, identity)) as temporary:
             temporary.write_bytes(_digest(content) + b"\n" + content)
 
@@ -96,6 +109,12 @@ def environment(devices: Sequence[Any]) -> Identity:
         "flags": os.environ.get("XLA_FLAGS", ""),
         "processor": _processor() if client.platform == "cpu" else None,
     }
+
+
+def _loaded(content: bytes, devices: Sequence[Any]) -> Compiled:
+    return deserialize_and_load(
+        *pickle.loads(content), backend=devices[0].client, execution_devices=devices
+    )
 
 
 @cache

@@ -109,6 +109,12 @@ class Program:
         x = x if x.dtype == self.dtype else x.astype(self.dtype)
         return self.compile(x.shape)(self.weights, jax.device_put(x, self.placement.sharding))
 
+    def try_out(self, compiled: Compiled) -> None:
+        """Run an executable on zeros and wait for it, which raises what is wrong with it."""
+        *_, x = jax.tree.leaves(compiled.args_info)
+        zeros = jax.device_put(np.zeros(x.shape, x.dtype), self.placement.sharding)
+        jax.block_until_ready(compiled(self.weights, zeros))
+
     def _new(self, shape: Shape) -> Compiled:
         try:
             compiled = self.load(shape) or self.lower(shape).compile(self._options)
