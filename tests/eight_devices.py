@@ -124,6 +124,33 @@ def test_rows_that_do_not_divide_are_refused(vae: AuraEquiVAE) -> None:
         codec.decode(np.zeros((1, 15, 6, 16), np.float32))
 
 
+def test_a_mesh_of_one_device(vae: AuraEquiVAE, latents: np.ndarray) -> None:
+    one = jax.make_mesh((1, 1), ("data", "height"), devices=jax.devices()[:1])
+    codec = Codec(vae, sharding=NamedSharding(one, BOTH))
+    check(codec.encode(IMAGES), latents, NamedSharding(one, BOTH))
+
+
+@pytest.mark.parametrize("axes", [AxisType.Auto, AxisType.Explicit])
+def test_a_batch_that_divides_is_padded_and_keeps_its_sharding(
+    axes: AxisType, vae: AuraEquiVAE, latents: np.ndarray
+) -> None:
+    sharding = over(BATCH, axes)
+    codec = Codec(vae, sharding=sharding)
+    codec.warmup([IMAGES.shape], decode=False)
+    check(codec.encode(jax.device_put(IMAGES[:4], sharding)), latents[:4], sharding)
+
+
+@pytest.mark.parametrize("axes", [AxisType.Auto, AxisType.Explicit])
+def test_a_mesh_that_is_set_for_other_work(
+    axes: AxisType, vae: AuraEquiVAE, alone: Codec, latents: np.ndarray
+) -> None:
+    with jax.set_mesh(mesh(axes)):
+        for codec in (alone, Codec(vae)):
+            z = codec.encode(IMAGES)
+            assert z.devices() == {jax.devices()[0]}
+            assert relative_error(np.asarray(z), latents) <= SUM_ORDER
+
+
 def test_columns_stay_whole(vae: AuraEquiVAE) -> None:
     with pytest.raises(ArrayError, match="splits columns or channels"):
         Codec(vae, sharding=over(PartitionSpec(None, None, "height")))

@@ -50,6 +50,17 @@ def test_transformations_of_jax_trace_it(codec: Codec, latents: np.ndarray) -> N
     assert (shape.shape, shape.dtype) == (IMAGES.shape, np.uint8)
 
 
+def test_constants_and_checks_inside_jit(codec: Codec, latents: np.ndarray) -> None:
+    check_latents(jax.jit(lambda: codec.encode(IMAGES))(), latents)
+    check_latents(jax.jit(lambda x: codec.encode(x, check=True))(IMAGES), latents)
+    decoded = jax.eval_shape(lambda z: codec.decode(z, check=True), latents)
+    assert decoded.shape == IMAGES.shape
+
+
+def test_weights_in_numpy_arrays(latents: np.ndarray) -> None:
+    check_latents(Codec(jax.tree.map(np.asarray, random_vae(ONE_LEVEL))).encode(IMAGES), latents)
+
+
 def test_gradients_flow_through_it(codec: Codec, latents: np.ndarray) -> None:
     def loss(z: jax.Array) -> jax.Array:
         return jnp.square(codec.decode(z)).sum()

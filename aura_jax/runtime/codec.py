@@ -3,10 +3,12 @@
 import copy
 import dataclasses
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.core
 import numpy as np
 from jax.sharding import Sharding
 from jax.typing import DTypeLike
@@ -89,7 +91,9 @@ class Codec:
         self._folder = None if executables is None else ExecutableFolder(executables)
         self._shapes = Shapes()
         plan = plan_for(self._place, self.dtype, precision)
-        self._programs = self._made(plan, rewritten(self._place.local(vae), self.dtype, plan))
+        with self._place.context():
+            model = rewritten(self._place.local(vae), self.dtype, plan)
+            self._programs = self._made(plan, model)
 
     def _made(self, plan: Plan, model: AuraEquiVAE) -> dict[str, Program]:
         """Make the four programs from a rewritten model."""
@@ -113,7 +117,8 @@ class Codec:
         Args:
             images: [B, H, W, 3], floats in [-1, 1], or uint8.
             check: whether to check the range of a jax array too, which waits for its values. That
-                of a numpy array is always checked, before it is sent to a device.
+                of a numpy array is always checked, before it is sent to a device. Inside another
+                jit there are no values to check.
 
         Raises:
             ArrayError: if the layout, shape, dtype or range is wrong, the rows do not divide over
@@ -125,11 +130,9 @@ class Codec:
         check_array("images", images, config.in_channels, dtypes=(*FLOATS, LEVELS), min_side=side)
         self._place.check_rows("images", images.shape, side)
         is_8_bit = images.dtype == LEVELS
-        if not is_8_bit and (check or isinstance(images, np.ndarray)):
+        if not is_8_bit and _has_values_to_check(images, check):
             check_range(images)
-        padded = self._padded(images, 1)
-        latents = self._run("encode", self._run("from_levels", padded) if is_8_bit else padded)
-        return self._place.first(latents, len(images))
+        return self._run(("from_levels", "encode") if is_8_bit else ("encode",), images, 1)
 
     def decode(
         self, latents: Array | np.ndarray, *, as_uint8: bool = False, check: bool = False
@@ -147,11 +150,10 @@ class Codec:
         """
         check_array("latents", latents, self.config.z_channels)
         self._place.check_rows("latents", latents.shape, 1)
-        if check or isinstance(latents, np.ndarray):
+        if _has_values_to_check(latents, check):
             check_finite(latents)
-        images = self._run("decode", self._padded(latents, self.config.downsampling))
-        images = self._run("to_levels", images) if as_uint8 else images
-        return self._place.first(images, len(latents))
+        names = ("decode", "to_levels") if as_uint8 else ("decode",)
+        return self._run(names, latents, self.config.downsampling)
 
     def warmup(
         self, shapes: Iterable[Sequence[int]], *, guard: bool = False, decode: bool = True
@@ -187,8 +189,9 @@ class Codec:
     def save_executables(self, folder: str | Path) -> None:
         """Write all executables that this codec has compiled, for `Codec(..., executables=folder)`.
 
-        They serve codecs of the same config and settings, with any weights, on the same kind of
-        devices, and with the same versions of aura_jax, JAX and its plugins. Others compile.
+        They serve codecs of the same config and settings, with any weights, on devices of the same
+        kind and numbers, and with the same versions of aura_jax, JAX and its plugins. Others
+        compile.
 
         Args:
             folder: made for this user alone if it does not exist.
@@ -255,10 +258,17 @@ class Codec:
             **environment(self._place.devices),
         }
 
-    def _padded(self, x: Array | np.ndarray, scale: int) -> Array | np.ndarray:
-        return self._shapes.padded(x, scale, self._place.whole_batch(len(x)))
+    def _run(self, names: Sequence[str], x: Array | np.ndarray, scale: int) -> Array:
+        """Run programs one after another on a padded batch; `scale` is that of `Shapes.padded`."""
+        is_traced = isinstance(x, jax.core.Tracer)  # where no other mesh can be set
+        with nullcontext() if is_traced else self._place.context():
+            y = self._shapes.padded(x, scale, self._place.whole_batch(len(x)))
+            for name in names:
+                program = self._programs[name]
+                self._shapes.check(program.name, y, program.shapes)
+                y = program(y)
+            return self._place.first(y, len(x))
 
-    def _run(self, name: str, x: Array | np.ndarray) -> Array:
-        program = self._programs[name]
-        self._shapes.check(program.name, x, program.shapes)
-        return program(x)
+
+def _has_values_to_check(x: Array | np.ndarray, check: bool) -> bool:
+    return isinstance(x, np.ndarray) or (check and not isinstance(x, jax.core.Tracer))

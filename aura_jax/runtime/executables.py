@@ -106,7 +106,7 @@ def environment(devices: Sequence[Any]) -> Identity:
         "aura_jax": [aura_jax.__version__, _source()],
         "jax": [jax.__version__, jaxlib.version.__version__, client.platform_version],
         "devices": [[device.id, device.device_kind] for device in devices],
-        "flags": os.environ.get("XLA_FLAGS", ""),
+        "flags": [os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")],
         "processor": _processor() if client.platform == "cpu" else None,
     }
 

@@ -3,12 +3,21 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
-from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from jax.sharding import (
+    AxisType,
+    Mesh,
+    NamedSharding,
+    PartitionSpec,
+    Sharding,
+    SingleDeviceSharding,
+)
 from jaxtyping import Array
 
 from aura_jax.arrays import Shape
@@ -28,8 +37,14 @@ class Placement:
 
     @classmethod
     def of(cls, vae: AuraEquiVAE) -> "Placement":
-        """Return the place of a model's weights; weights on several devices are copied to each."""
-        sharding = jax.tree.leaves(nnx.state(vae))[0].sharding
+        """Return the place of a model's weights; weights on several devices are copied to each.
+
+        Weights in numpy arrays go to the default device.
+        """
+        weight = jax.tree.leaves(nnx.state(vae))[0]
+        if not isinstance(weight, jax.Array):
+            return _default_placement()
+        sharding = weight.sharding
         if isinstance(sharding, NamedSharding) and len(sharding.device_set) > 1:
             return cls(NamedSharding(sharding.mesh, PartitionSpec()))
         return cls(SingleDeviceSharding(min(sharding.device_set, key=lambda each: each.id)))
@@ -84,9 +99,9 @@ class Placement:
     @cached_property
     def weights(self) -> Sharding:
         """The sharding of weights: a copy on every device."""
-        return (
-            self.sharding if self.mesh is None else NamedSharding(self.mesh.mesh, PartitionSpec())
-        )
+        if isinstance(self.sharding, NamedSharding):
+            return NamedSharding(self.sharding.mesh, PartitionSpec())
+        return self.sharding
 
     @cached_property
     def shards(self) -> tuple[int, int]:
@@ -101,11 +116,35 @@ class Placement:
         names = axes if isinstance(axes, tuple) else (axes,)
         return math.prod(self.mesh.mesh.shape[name] for name in names if name is not None)
 
+    @cached_property
+    def local_device(self) -> Any:
+        """One of the devices of this process."""
+        return min(self.sharding.addressable_devices, key=lambda device: device.id)
+
     def local(self, vae: AuraEquiVAE) -> AuraEquiVAE:
         """Return a copy of a model on one device of this process."""
         graph, state = nnx.split(vae)
-        devices = sorted(self.sharding.addressable_devices, key=lambda device: device.id)
-        return nnx.merge(graph, jax.device_put(state, devices[0]))
+        return nnx.merge(graph, jax.device_put(state, self.local_device))
+
+    def put(self, x: Array | np.ndarray) -> Array:
+        """Place images or latents; this takes no time if they are there."""
+        if isinstance(x, jax.Array) and x.sharding == self.sharding:
+            return x
+        return jax.device_put(x, self.sharding)
+
+    def context(self) -> AbstractContextManager[Any]:
+        """Hide another mesh that `jax.set_mesh` has set, which holds other devices than these."""
+        context = jax.sharding.get_abstract_mesh()
+        if context.empty or (self.mesh is not None and context == self.mesh.mesh.abstract_mesh):
+            return nullcontext()
+        return jax.set_mesh(self._own_mesh)
+
+    @cached_property
+    def _own_mesh(self) -> Mesh:
+        if self.mesh is None:
+            return Mesh(np.array([self.device]), "device")
+        assert isinstance(self.mesh.mesh, Mesh), "an abstract mesh has no sharding of arrays"
+        return self.mesh.mesh
 
     def whole_batch(self, count: int) -> int:
         """Return the smallest batch of at least this many images that divides over the devices."""
@@ -115,10 +154,12 @@ class Placement:
         """Cut a batch; one that does not divide over the devices is copied to each of them."""
         if len(x) == count:
             return x
-        if self.mesh is not None and count % self.shards[0]:
-            spec = PartitionSpec(None, *self.mesh.spec[1:])
-            x = jax.device_put(x, NamedSharding(self.mesh.mesh, spec))
-        return x[:count]
+        if self.mesh is None:
+            return x[:count]
+        # With explicit axes a batch that is split cannot be cut.
+        spec = PartitionSpec(None, *self.mesh.spec[1:])
+        x = jax.device_put(x, NamedSharding(self.mesh.mesh, spec))[:count]
+        return x if count % self.shards[0] else self.put(x)
 
     def check_rows(self, name: str, shape: Shape, multiple: int) -> None:
         """Check that rows divide into equal parts.

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.core
-import jax.numpy as jnp
 import numpy as np
 from jax import ShapeDtypeStruct
 from jax.sharding import NamedSharding
@@ -103,16 +102,17 @@ class Program:
 
         Inside a transformation of JAX the function becomes a part of what is transformed.
         """
-        if isinstance(x, jax.core.Tracer) or jax.config.jax_disable_jit:
-            with jax.default_matmul_precision(self._precision):
-                return self._function(self.weights, jnp.asarray(x, self.dtype))
         x = x if x.dtype == self.dtype else x.astype(self.dtype)
-        return self.compile(x.shape)(self.weights, jax.device_put(x, self.placement.sharding))
+        x = x if isinstance(x, jax.core.Tracer) else self.placement.put(x)
+        if isinstance(x, jax.core.Tracer) or jax.config.jax_disable_jit:  # after jit's `put` too
+            with jax.default_matmul_precision(self._precision):
+                return self._function(self.weights, x)
+        return self.compile(x.shape)(self.weights, x)
 
     def try_out(self, compiled: Compiled) -> None:
         """Run an executable on zeros and wait for it, which raises what is wrong with it."""
         *_, x = jax.tree.leaves(compiled.args_info)
-        zeros = jax.device_put(np.zeros(x.shape, x.dtype), self.placement.sharding)
+        zeros = self.placement.put(np.zeros(x.shape, x.dtype))
         jax.block_until_ready(compiled(self.weights, zeros))
 
     def _new(self, shape: Shape) -> Compiled:
@@ -122,7 +122,7 @@ class Program:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             raise self._refusal(shape, "needs more memory than the device has") from None
-        plan, limit = compiled.memory_analysis(), device_memory(self.placement.device)
+        plan, limit = compiled.memory_analysis(), device_memory(self.placement.local_device)
         if plan is None or limit is None:
             return compiled
         needed = sum(
