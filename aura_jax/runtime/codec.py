@@ -262,12 +262,16 @@ class Codec:
         """Run programs one after another on a padded batch; `scale` is that of `Shapes.padded`."""
         is_traced = isinstance(x, jax.core.Tracer)  # where no other mesh can be set
         with nullcontext() if is_traced else self._place.context():
-            y = self._shapes.padded(x, scale, self._place.whole_batch(len(x)))
-            for name in names:
-                program = self._programs[name]
-                self._shapes.check(program.name, y, program.shapes)
-                y = program(y)
+            padded = self._shapes.padded(x, scale, self._place.whole_batch(len(x)))
+            y = self._call(names[0], padded)
+            for name in names[1:]:
+                y = self._call(name, y)
             return self._place.first(y, len(x))
+
+    def _call(self, name: str, x: Array | np.ndarray) -> Array:
+        program = self._programs[name]
+        self._shapes.check(program.name, x, program.shapes)
+        return program(x)
 
 
 def _has_values_to_check(x: Array | np.ndarray, check: bool) -> bool:
