@@ -1,5 +1,6 @@
 """Check output paths before the work, and write files whole or not at all."""
 
+import glob
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -98,6 +99,33 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise AuraError(f"{path}: cannot be written ({reason})") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock of a file, which the kernel frees when the process ends, however it ends.
+
+    Args:
+        path: the file, which is made if it is missing.
+        shared: whether others may hold it at the same time, if they share it too.
+
+    Raises:
+        BlockingIOError: if another process holds it.
+        AuraError: on Windows, which has no such locks.
+    """
+    try:
+        import fcntl  # here, as Windows has none
+    except ModuleNotFoundError:
+        raise AuraError(f"{path.parent}: can be written on Linux or macOS alone") from None
+    with path.open("w") as file:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        yield
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of `replacing` that killed processes left beside a file."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        leftover.unlink(missing_ok=True)
 
 
 def _check_writable(place: Path, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in a command that saves before it stops."""
+"""Ctrl-C and other signals in a command that saves before it stops."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from aura_jax.cli.interruption import interruption
+from aura_jax.signals import STOPS
 from tests.conftest import ROOT
 
 STARTING = """
@@ -35,18 +36,19 @@ def test_at_once_while_the_command_starts(number: signal.Signals) -> None:
     assert process.returncode == 130
 
 
-def test_deferred_once_the_run_can_save() -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+@pytest.mark.parametrize("number", sorted(STOPS))
+def test_deferred_once_the_run_can_save(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.default_int_handler)
     try:
         with interruption() as answer:
             answer.defer()
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
             assert answer.received
             with pytest.raises(KeyboardInterrupt):  # a second one takes effect at once
-                signal.raise_signal(signal.SIGINT)
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+                signal.raise_signal(number)
+        assert signal.getsignal(number) is signal.default_int_handler
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
 
 
 def test_ignored_signals_stay_ignored() -> None:

@@ -1,110 +1,32 @@
-"""The loop of a run and its folder, with a trainer that only counts."""
+"""The loop of a run, with a trainer that only counts."""
 
 import math
 import resource
 import shutil
-from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import aura_jax
-from aura_jax import AuraEquiVAE, find_images
-from aura_jax.errors import AuraError, TrainingError
-from aura_jax.training import (
-    Every,
-    Recipe,
-    Run,
-    RunSpec,
-    Skipped,
-    Trainer,
-    TrainState,
-    Workdir,
-    batches,
+from aura_jax import AuraEquiVAE
+from aura_jax.errors import TrainingError
+from aura_jax.training import Every, Trainer, TrainState, Workdir
+from tests.fake_runs import (
+    SPEC,
+    STEPS,
+    Counter,
+    Start,
+    count,
+    no_plots,
+    photos,
+    start,
+    steps_of,
+    workdir,
 )
-from aura_jax.training.step import Metrics
-from tests.conftest import TINY_CONFIG
-from tests.photo_folder import write_photos
-from tests.recipes import with_
 
-STEPS = 8
-SPEC = RunSpec(data="photos", recipe=with_(steps=STEPS), config=TINY_CONFIG)
-
-
-class Counter(Trainer):
-    """Adds 1 to a parameter in each step, and reports the losses that it is told to."""
-
-    def __init__(self, vae: AuraEquiVAE, losses: Callable[[int], float] = lambda step: 1.0):
-        self.recipe, self.vae, self.losses = SPEC.recipe, vae, losses
-        self.broken_at = math.inf
-
-    def start(self) -> TrainState:
-        noise = np.random.default_rng(0).random(1_000_000, np.float32)  # which do not compress
-        params = {"vae": {"count": jnp.zeros(()), "noise": jnp.asarray(noise)}}
-        return TrainState(jnp.int32(0), params, params["vae"], jnp.zeros(()))
-
-    def step(
-        self, state: TrainState, images: np.ndarray, key: jax.Array
-    ) -> tuple[TrainState, Metrics]:
-        step = int(state.step) + 1
-        gain = math.inf if step == self.broken_at else 1.0
-        before = state.params["vae"]
-        params = {"vae": {**before, "count": before["count"] + gain}}
-        loss = jnp.float32(self.losses(step))
-        metrics = {"loss": loss, "psnr": loss, "gradient_norm": jnp.ones(())}
-        return TrainState(jnp.int32(step), params, params["vae"], state.opt_state), metrics
-
-    def is_finite(self, state: TrainState) -> bool:
-        return bool(jnp.isfinite(state.params["vae"]["count"]))
-
-    def averaged(self, state: TrainState) -> AuraEquiVAE:
-        return self.vae
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_photos(tmp_path_factory.mktemp("data") / "photos", 8)
-
-
-@pytest.fixture
-def workdir(tmp_path: Path) -> Workdir:
-    workdir = Workdir(tmp_path / "run")
-    workdir.open(SPEC)
-    return workdir
-
-
-type Start = Callable[..., Run]
-
-
-@pytest.fixture
-def start(photos: Path, workdir: Workdir, vae_to_train: AuraEquiVAE) -> Start:
-    """Opens the run again, as each start of the command does."""
-
-    def start(losses: Callable[[int], float] = lambda step: 1.0, every: Every | None = None) -> Run:
-        images, skipped = find_images([photos]), Skipped(workdir.skipped, 8)
-        data = batches(images, SPEC.recipe.crops, seed=0, skipped=skipped)
-        often = every or Every(record=1, save=4, plot=1000)
-        return Run(Counter(vae_to_train, losses), data, skipped, workdir, every=often)
-
-    return start
-
-
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = np.zeros((4, 4, 3), np.uint8)
-    monkeypatch.setattr("aura_jax.training.loop.samples", lambda *_: plain)
-
-
-def steps_of(workdir: Workdir) -> list[float | int]:
-    return [line["step"] for line in workdir.read_metrics()]
-
-
-def count(run: Run) -> float:
-    return float(run.resume().params["vae"]["count"])
+__all__ = ["no_plots", "photos", "start", "workdir"]  # fixtures
 
 
 def test_a_run_calls_its_observer_and_saves(start: Start, workdir: Workdir) -> None:
@@ -206,49 +128,8 @@ def test_a_write_that_fails_midway_keeps_the_last_checkpoint(start: Start) -> No
     assert run.train(run.resume())
 
 
-def test_a_damaged_checkpoint_is_named(start: Start, workdir: Workdir) -> None:
-    run = start()
-    run.train(run.resume())
-    shutil.rmtree(workdir.checkpoints / "8" / "state")
-    with pytest.raises(TrainingError, match=r"checkpoints/8: the checkpoint is damaged"):
-        start().resume()
-
-
 def test_plots_are_drawn_before_anything_is_recorded(start: Start, workdir: Workdir) -> None:
     run = start(every=Every(record=100, save=100, plot=4))
     run.train(run.resume())
     assert workdir.plot("samples").exists()
     assert not workdir.plot("losses").exists()
-
-
-def test_a_run_without_checkpoints_may_be_replaced(workdir: Workdir) -> None:
-    other = RunSpec(data="photos", recipe=with_(seed=1, steps=STEPS), config=TINY_CONFIG)
-    (workdir.path / ".run.json.half").write_text("{")  # as a killed start leaves it
-    workdir.open(other)
-    assert workdir.read_spec() == other
-    (workdir.checkpoints / "4").mkdir(parents=True)
-    with pytest.raises(
-        TrainingError, match=r"other settings; give another folder.*\n  recipe.seed:"
-    ):
-        workdir.open(SPEC)
-    workdir.open(other)
-
-
-@pytest.mark.parametrize("text", ["{", "{}", '{"data": 1}', "[]"])
-def test_a_folder_of_another_version_is_refused(workdir: Workdir, text: str) -> None:
-    (workdir.checkpoints / "4").mkdir(parents=True)
-    workdir.spec.write_text(text)
-    with pytest.raises(TrainingError, match=r"run\.json: not the spec of a run of this version"):
-        workdir.open(SPEC)
-
-
-def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(AuraError, match="holds files, but no training run"):
-        Workdir(tmp_path).open(SPEC)
-
-
-def test_a_spec_says_what_to_start_from() -> None:
-    for config, init in ((None, None), (TINY_CONFIG, "small")):
-        with pytest.raises(TrainingError, match="give either config"):
-            RunSpec(data="photos", recipe=Recipe(steps=1), config=config, init=init)

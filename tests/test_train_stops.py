@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import aura_jax
+from aura_jax.signals import STOPS
 from aura_jax.training.workdir import Workdir
 from tests.conftest import ROOT
 from tests.train_runs import checkpoints_of, command, finished, metrics, out, paths, photos, train
@@ -73,11 +74,13 @@ def test_interrupted_run_saves_and_exits_with_130(paths: list[str], out: Path) -
     workdir = Workdir(out)
     with in_process(paths, out, "--save-every", "100", "--workers", "1") as process:
         wait_for(lambda: len(metrics(workdir)) >= 3, process)
-        assert all(map(ignores_interrupts, decoding_processes(process.pid)))
-        os.killpg(process.pid, signal.SIGINT)
+        assert all(STOPS <= blocked(status) for status in decoding_processes(process.pid))
+        os.killpg(process.pid, signal.SIGTERM)
         output, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
-    assert error == "interrupted; saved, and the same command resumes the run\n"
+    *losses, last = error.splitlines()
+    assert last == "interrupted; saved, and the same command resumes the run"
+    assert re.fullmatch(r"step 1 of 20: loss \d\.\d{4}, PSNR \d+\.\d\d dB", losses[0])
     assert "saved" not in output
     assert checkpoints_of(workdir) == [metrics(workdir)[-1]["step"]]
     assert aura_jax.load(workdir.model)
@@ -92,7 +95,7 @@ def decoding_processes(pid: int) -> list[str]:
     return [(each / "status").read_text() for each in found]
 
 
-def ignores_interrupts(status: str) -> bool:
-    """Whether SIGINT is blocked, so that Ctrl-C at any moment leaves the process to the run."""
+def blocked(status: str) -> set[signal.Signals]:
+    """The blocked ones of these signals, which at any moment leave the process to the run."""
     (mask,) = re.findall(r"^SigBlk:\s*([0-9a-f]+)$", status, re.MULTILINE)
-    return bool(int(mask, 16) >> (signal.SIGINT - 1) & 1)
+    return {number for number in STOPS if int(mask, 16) >> (number - 1) & 1}

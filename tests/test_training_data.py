@@ -1,7 +1,10 @@
 """Batches of crops: their order, their images, and how the images they cannot use are skipped."""
 
 import multiprocessing
+import os
 import tarfile
+import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,7 +16,7 @@ from PIL import Image
 from aura_jax.errors import ImageError, TrainingError
 from aura_jax.images.readers import ImageFile, find_images
 from aura_jax.training.config import Crops
-from aura_jax.training.data import Batch, Skipped, batches, fetch
+from aura_jax.training.data import Batch, Skipped, _end_with_parent, batches, fetch
 from tests.photo_folder import write_photos
 
 CROPS = (Crops(16, 4), Crops(32, 2))
@@ -53,6 +56,28 @@ def test_same_seed_same_batches(folder: Path, tmp_path: Path) -> None:
     pairs = [(next(a), next(b), next(other)) for _ in range(4)]
     assert all(equal(x, y) for x, y, _ in pairs)
     assert not any(equal(x, z) for x, _, z in pairs)
+
+
+def decode_for_ever(pipe: Connection) -> None:
+    _end_with_parent(0, 1)
+    pipe.send(os.getpid())
+    time.sleep(300)
+
+
+def be_killed(pipe: Connection) -> None:
+    multiprocessing.get_context("spawn").Process(target=decode_for_ever, args=(pipe,)).start()
+    time.sleep(300)
+
+
+def test_decoding_processes_end_with_a_killed_run() -> None:
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    run = multiprocessing.get_context("spawn").Process(target=be_killed, args=(theirs,))
+    run.start()
+    theirs.close()
+    assert ours.recv() > 0
+    run.kill()
+    with pytest.raises(EOFError):  # the pipe closes once no process has its other end
+        ours.recv() if ours.poll(60) else None
 
 
 def test_state_resumes_exactly(folder: Path, tmp_path: Path) -> None:

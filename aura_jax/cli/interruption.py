@@ -1,4 +1,4 @@
-"""Handle Ctrl-C and SIGTERM in a command that saves before it stops."""
+"""Handle the signals that ask a command to stop, such as Ctrl-C, by saving first."""
 
 import signal
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from aura_jax.cli.start import exit_at_once
+from aura_jax.signals import STOPS
 
 
 class Interruption:
@@ -20,7 +21,7 @@ class Interruption:
         self._deferred = False
         self._before = {
             number: handler
-            for number in (signal.SIGINT, signal.SIGTERM)
+            for number in STOPS
             if (handler := signal.getsignal(number)) != signal.SIG_IGN  # as under nohup
         }
 
@@ -47,7 +48,7 @@ class Interruption:
 
 @contextmanager
 def interruption() -> Iterator[Interruption]:
-    """Handle Ctrl-C and SIGTERM in the block, instead of Python's KeyboardInterrupt."""
+    """Handle STOPS in the block, instead of Python's KeyboardInterrupt."""
     answer = Interruption()
     answer.install()
     try:

@@ -37,6 +37,7 @@ def run_training(
     """
     if coordinator is not None:
         join(coordinator)
+        interruption.install()  # again: JAX's preemption service has replaced the SIGTERM handler
     if spec.perceptual is None and spec.recipe.losses == PLAIN_LOSSES:
         _say("no --perceptual weights: the losses lpips and gan are off; l1 and l2 replace them")
     with _quiet(*NOISY):
@@ -65,6 +66,8 @@ def _train(run: Run, interruption: Interruption, *, tensorboard: bool) -> bool:
         def observe(metrics: Record) -> None:
             text = f"loss {metrics['loss']:.4f}, PSNR {metrics['psnr']:.2f} dB"
             bar.update(task, completed=metrics["step"], description=text)
+            if run.records(int(metrics["step"])) and not console.messages.is_terminal:
+                console.messages.print(f"step {metrics['step']} of {steps}: {text}")
             write(metrics)
 
         interruption.defer()

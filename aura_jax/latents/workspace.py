@@ -3,11 +3,11 @@
 import dataclasses
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from aura_jax.errors import CacheError, differences, first_of
-from aura_jax.files import check_folder, check_own
+from aura_jax.files import check_folder, check_own, locked, remove_leftovers
 from aura_jax.latents.manifest import (
     NAME,
     Manifest,
@@ -131,8 +131,7 @@ class CacheFolder:
     def sweep(self, files: Iterable[str]) -> None:
         """Remove the temporary files of these files that killed processes left behind."""
         for file in files:
-            for leftover in self.path.glob(f".{file}.*"):
-                leftover.unlink(missing_ok=True)
+            remove_leftovers(self.path / file)
 
     def _check_some(self, shards: Sequence[Shard]) -> None:
         if not any(shard.count for shard in shards):
@@ -174,15 +173,9 @@ class CacheFolder:
 
     @contextmanager
     def _lock(self, name: str, *, shared: bool) -> Iterator[None]:
-        try:
-            import fcntl  # here, as Windows has none
-        except ModuleNotFoundError:
-            raise CacheError(
-                "a cache is made on Linux or macOS; Windows can only read it"
-            ) from None
-        with (self.path / name).open("w") as file:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                stack.enter_context(locked(self.path / name, shared=shared))
             except BlockingIOError:
                 raise BusyError(
                     f"{self.path}: another process is writing this cache; wait until it has ended"

@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,7 +14,10 @@ from grain.checkpoint import CheckpointRestore, CheckpointSave
 from rich.filesize import decimal
 
 from aura_jax.errors import TrainingError
+from aura_jax.training.processes import anywhere
 from aura_jax.training.step import TrainState
+
+type Say = Callable[[str], None]
 
 KEPT = 2
 
@@ -25,10 +28,14 @@ class Checkpoints:
     The last two are kept. They are written in the background; the next save, or `close`, waits for
     the write. A failed write is raised here; Orbax and asyncio also log it, under "absl" and
     "asyncio".
+
+    Args:
+        folder: the folder, which is made if it is missing.
+        say: called with a line about each damaged checkpoint.
     """
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self, folder: Path, say: Say = lambda line: None):
+        self._folder, self._say = folder, say
         options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
@@ -63,27 +70,36 @@ class Checkpoints:
             self._manager.check_for_errors()
 
     def restore(self, state: TrainState, data: grain.DatasetIterator) -> TrainState:
-        """Read the last checkpoint, and move the data iterator to its position.
+        """Read the last checkpoint that is whole, and move the data iterator to its position.
+
+        Later ones, which are damaged, are renamed to damaged-STEP.
 
         Args:
             state: a state with the shapes, dtypes and placement to restore to.
             data: the iterator to move.
 
         Raises:
-            TrainingError: if the checkpoint is damaged or belongs to another model.
+            TrainingError: if all are damaged, or belong to another model.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), data=CheckpointRestore(data)
         )
-        try:
-            return self._manager.restore(self.last, args=args)["state"]
-        except Exception as error:  # Orbax 0.12 raises a plain Exception for a truncated file
-            reason = str(error).partition("\n")[0][:200]
-            raise TrainingError(
-                f"{self._folder / str(self.last)}: the checkpoint is damaged ({reason}); "
-                "remove its folder to resume from the one before"
-            ) from None
+        damaged: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                restored = self._manager.restore(step, args=args)["state"]
+            except (MemoryError, jax.errors.JaxRuntimeError):
+                raise
+            except Exception as error:  # Orbax 0.12 raises a plain Exception for a truncated file
+                damaged[step] = str(error).partition("\n")[0][:200]
+            else:
+                self._set_aside(damaged, step)
+                return restored
+        reasons = [f"{self._folder / str(step)}: {reason}" for step, reason in damaged.items()]
+        raise TrainingError(
+            "no checkpoint can be read; give another folder\n  " + "\n  ".join(reasons)
+        )
 
     def close(self) -> None:
         """Wait until everything is written.
@@ -105,6 +121,21 @@ class Checkpoints:
         if self.last is None:
             return "no checkpoint yet"
         return f"last good checkpoint: step {self.last}"
+
+    def _set_aside(self, damaged: Mapping[int, str], restored: int) -> None:
+        """Rename damaged checkpoints, so that these steps can be saved again."""
+        for step, reason in damaged.items():
+            place, aside = self._folder / str(step), self._folder / f"damaged-{step}"
+            self._say(
+                f"{place}: the checkpoint is damaged ({reason}); going back to step {restored}, "
+                f"and renaming the damaged one to {aside.name}"
+            )
+            if jax.process_index() == 0:
+                shutil.rmtree(aside, ignore_errors=True)
+                place.rename(aside)
+        if damaged:
+            anywhere(False)  # waits until process 0 has renamed them
+            self._manager.reload()
 
     def _check_space(self, state: TrainState) -> None:
         """Raise an error if the disk has too little space, where Orbax would fail slowly."""

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import grain
+import msgspec
 import numpy as np
 from absl import flags
 from jaxtyping import UInt8
@@ -20,9 +24,11 @@ from aura_jax.errors import ImageError, TrainingError, counted
 from aura_jax.images.io import decode_8_bit
 from aura_jax.images.readers import ImageFile, check_skipped
 from aura_jax.images.transforms import Pixels8
+from aura_jax.signals import STOPS
 from aura_jax.training.config import Crops
 from aura_jax.training.workdir import read_lines
 
+REASONS = msgspec.json.Decoder(tuple[str, str])
 MAX_SHRINKING = 2.0  # with more, crops would have more detail per pixel than photographs
 MAX_SKIPPED = 0.1  # of all images; if more are skipped, the data set is probably wrong
 
@@ -41,7 +47,7 @@ class Skipped:
 
     def read(self) -> dict[str, str]:
         """Read the reason for skipping each image, by its name."""
-        return dict(read_lines(self.path))
+        return dict(read_lines(self.path, REASONS))
 
     def add(self, name: str, reason: str) -> None:
         """Record a skipped image, if it is not recorded yet.
@@ -125,8 +131,9 @@ def batches(
     if workers:
         if not flags.FLAGS.is_parsed():  # Grain 0.2 reads flags, which only absl's apps parse
             flags.FLAGS.mark_as_parsed()
-        resource_tracker.ensure_running()  # if started in `fetch`, it would unblock SIGINT
-        mixed = mixed.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        resource_tracker.ensure_running()  # if started in `fetch`, it would unblock the signals
+        options = grain.MultiprocessingOptions(num_workers=workers)
+        mixed = mixed.mp_prefetch(options, worker_init_fn=_end_with_parent)
     return iter(mixed)
 
 
@@ -138,7 +145,7 @@ def fetch(data: grain.DatasetIterator[Batch], skipped: Skipped) -> Batch:
         TrainingError: if a decoding process has died.
     """
     try:
-        with _interrupts_blocked():
+        with _stops_blocked():
             return next(data)
     except Exception as error:
         skipped.check()  # raises the plain error, which Grain wraps in others
@@ -151,17 +158,30 @@ def fetch(data: grain.DatasetIterator[Batch], skipped: Skipped) -> Batch:
 
 
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Block SIGINT in the block, so that decoding processes that start in it inherit the mask.
+def _stops_blocked() -> Iterator[None]:
+    """Block STOPS in the block, so that decoding processes that start in it inherit the mask.
 
-    A terminal sends Ctrl-C to all processes, but only the run may handle it: it saves first, then
-    ends its workers. A Ctrl-C during the block is delivered to this process after the block.
+    Terminals and schedulers send signals to all processes, but only the run may handle them: it
+    saves first, then ends its workers. A signal during the block is delivered to this process after
+    the block.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent(worker: int, workers: int) -> None:
+    """Watch for the end of the run, in a decoding process, which would outlive a killed run."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _random_crop(

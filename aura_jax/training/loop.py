@@ -11,7 +11,7 @@ import jax
 from aura_jax.checkpoint.loading import save
 from aura_jax.errors import AuraError, TrainingError
 from aura_jax.images.io import write_image
-from aura_jax.training.checkpointing import Checkpoints
+from aura_jax.training.checkpointing import Checkpoints, Say
 from aura_jax.training.data import Batch, Skipped, fetch
 from aura_jax.training.plots import loss_curve, samples
 from aura_jax.training.processes import anywhere
@@ -39,6 +39,7 @@ class Run:
         skipped: the record of skipped images.
         workdir: the folder to write to.
         every: the intervals at which to write.
+        say: called with lines of information for the user.
 
     Attributes:
         writes: whether this process writes metrics, plots and the model; only process 0 does.
@@ -52,10 +53,11 @@ class Run:
         workdir: Workdir,
         *,
         every: Every = Every(),
+        say: Say = lambda line: None,
     ):
         self.trainer, self.data, self.skipped = trainer, data, skipped
         self.workdir, self.every = workdir, every
-        self.checkpoints = Checkpoints(workdir.checkpoints)
+        self.checkpoints = Checkpoints(workdir.checkpoints, say)
         self.writes = jax.process_index() == 0
         self._key = jax.random.key(trainer.recipe.seed)
         self._pending: tuple[int, Batch, Metrics] | None = None
@@ -96,6 +98,16 @@ class Run:
             TrainingError: if a loss is not finite, or a checkpoint cannot be written.
             ImageError: if too many images are skipped.
         """
+        try:
+            return self._train(state, observe, should_stop)
+        finally:
+            self.workdir.close()
+
+    def records(self, step: int) -> bool:
+        """Return whether this process records the metrics of a step."""
+        return self.writes and step % self.every.record == 0
+
+    def _train(self, state: TrainState, observe: Observer, should_stop: Callable[[], bool]) -> bool:
         first, last = int(state.step), self.trainer.recipe.steps
         for step in range(first + 1, last + 1):
             batch = fetch(self.data, self.skipped)
@@ -134,7 +146,7 @@ class Run:
         seconds, self._settled = round(now - self._settled, 3), now
         line = {"step": step, "size": batch.images.shape[1], "seconds": seconds, **values}
         observe(line)
-        if self.writes and step % self.every.record == 0:
+        if self.records(step):
             self.workdir.record(line)
 
     def _check_finite(self, step: int, batch: Batch, values: dict[str, float]) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -14,6 +14,7 @@ from aura_jax.errors import TrainingError, counted
 from aura_jax.files import check_outside
 from aura_jax.images.readers import ImageFile, find_images
 from aura_jax.model.autoencoder import AuraEquiVAE
+from aura_jax.training.checkpointing import Say
 from aura_jax.training.config import PUBLISHED_LOSSES, RunSpec
 from aura_jax.training.data import Skipped, batches
 from aura_jax.training.init import new_model
@@ -21,8 +22,6 @@ from aura_jax.training.loop import Every, Run
 from aura_jax.training.networks.lpips import Perceptual, load_perceptual
 from aura_jax.training.step import Trainer
 from aura_jax.training.workdir import Workdir
-
-type Say = Callable[[str], None]
 
 
 def open_run(
@@ -55,8 +54,9 @@ def open_run(
         processes=spec.processes,
     )
     trainer = Trainer(recipe, vae, perceptual)
-    workdir.open(spec)  # last, so that a refused run leaves no folder behind
-    return Run(trainer, data, skipped, workdir, every=every)
+    # Last, so that a refused run leaves no folder behind.
+    workdir.open(spec, process=jax.process_index())
+    return Run(trainer, data, skipped, workdir, every=every, say=say)
 
 
 def _find(spec: RunSpec, out: Path) -> Sequence[ImageFile]:

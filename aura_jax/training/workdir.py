@@ -4,26 +4,34 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from aura_jax.errors import TrainingError, differences
-from aura_jax.files import check_folder, check_own, replacing
+from aura_jax.files import check_folder, check_own, locked, remove_leftovers, replacing
 from aura_jax.training.config import RunSpec
 
+LOCK = ".lock"
+PLOTS = ("samples", "losses")
+RECORDS = msgspec.json.Decoder(dict[str, float | int])
 DIGESTS = {"images_sha256": "images: other names than before, or in other places"}
 
 type Record = dict[str, float | int]  # the metrics of a step, with its number
 
 
-@dataclasses.dataclass(frozen=True)
 class Workdir:
-    """The folder where a run keeps its spec, metrics, plots, checkpoints and model."""
+    """The folder where a run keeps its spec, metrics, plots, checkpoints and model.
 
-    path: Path
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock = ExitStack()
 
     @property
     def spec(self) -> Path:
@@ -59,25 +67,41 @@ class Workdir:
         """Return the path of the plot with this name."""
         return self.path / f"{name}.png"
 
-    def open(self, spec: RunSpec) -> None:
-        """Make the folder for a run, or check that its run has the same spec.
+    def open(self, spec: RunSpec, *, process: int = 0) -> None:
+        """Make the folder for a run, or check that its run has the same spec, and lock it.
 
-        A run without a checkpoint may be replaced by any other, since nothing is lost.
+        A run without a checkpoint may be replaced by any other, since nothing is lost. A finished
+        run may be continued to a larger number of steps.
+
+        Args:
+            spec: the settings of the run.
+            process: the index of this process among those that train together.
 
         Raises:
-            TrainingError: if the folder holds a run of another spec; the message lists each
-                difference.
+            TrainingError: if the folder holds a run of another spec, with each difference; or if
+                another process trains in it.
             AuraError: if the folder cannot be made or holds other files.
         """
         check_folder(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
-        if self._has_checkpoint():
-            self._check_same(spec)
-            return
         check_own(self.path, self.spec, "training run")
-        self.skipped.unlink(missing_ok=True)
-        with replacing(self.spec) as temporary:
-            temporary.write_text(json.dumps(dataclasses.asdict(spec), indent=2) + "\n")
+        self._acquire(process)
+        try:
+            if self._last_step():
+                self._check_same(spec)
+            else:
+                self.skipped.unlink(missing_ok=True)
+            if process == 0:
+                self._sweep()
+                with replacing(self.spec) as temporary:
+                    temporary.write_text(json.dumps(dataclasses.asdict(spec), indent=2) + "\n")
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let other processes train in the folder."""
+        self._lock.close()
 
     def read_spec(self) -> RunSpec:
         """Read the spec that the run was started with.
@@ -86,8 +110,8 @@ class Workdir:
             TrainingError: if the file is missing or not a spec of this version.
         """
         try:
-            return msgspec.convert(json.loads(self.spec.read_text()), RunSpec)
-        except (OSError, ValueError) as error:
+            return msgspec.json.decode(self.spec.read_bytes(), type=RunSpec)
+        except (OSError, ValueError, RecursionError) as error:
             raise TrainingError(
                 f"{self.spec}: not the spec of a run of this version ({error}); give another folder"
             ) from None
@@ -105,24 +129,45 @@ class Workdir:
 
     def read_metrics(self) -> list[Record]:
         """Read the recorded metrics, without an incomplete last line of a killed run."""
-        return read_lines(self.metrics)
+        return read_lines(self.metrics, RECORDS)
 
     def discard(self) -> None:
         """Remove a run that has neither a checkpoint nor metrics, but not other files beside it."""
-        if self._has_checkpoint() or self.read_metrics():
+        if self._last_step() or self.read_metrics():
             return
         for folder in (self.checkpoints, self.events):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.spec, self.metrics, self.skipped):
+        for file in (self.spec, self.metrics, self.skipped, *self.path.glob(f"{LOCK}.*")):
             file.unlink(missing_ok=True)
         with suppress(OSError):  # it holds other files
             self.path.rmdir()
 
-    def _has_checkpoint(self) -> bool:
-        return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
+    def _acquire(self, process: int) -> None:
+        self.close()  # in case this object has it already
+        try:
+            self._lock.enter_context(locked(self.path / f"{LOCK}.{process}"))
+        except BlockingIOError:
+            raise TrainingError(
+                f"{self.path}: another process is training in this folder; wait until it has "
+                "ended, or give another folder"
+            ) from None
+
+    def _sweep(self) -> None:
+        """Remove the temporary files of killed runs; Orbax removes those of checkpoints."""
+        for file in (self.spec, self.model, self.metrics, *map(self.plot, PLOTS)):
+            remove_leftovers(file)
+
+    def _last_step(self) -> int:
+        """Return the step of the last checkpoint; 0 if there is none."""
+        names = [path.name for path in self.checkpoints.glob("*")]
+        return max((int(name) for name in names if name.isdigit()), default=0)
 
     def _check_same(self, spec: RunSpec) -> None:
-        before, now = (dict(_flat(dataclasses.asdict(each))) for each in (self.read_spec(), spec))
+        there, steps = self.read_spec(), spec.recipe.steps
+        if self._last_step() == there.recipe.steps < steps:  # finished, and may be extended
+            recipe = dataclasses.replace(there.recipe, steps=steps)
+            there = dataclasses.replace(there, recipe=recipe)
+        before, now = (dict(_flat(dataclasses.asdict(each))) for each in (there, spec))
         if changed := differences(before, now, DIGESTS):
             raise TrainingError(
                 f"{self.path}: was started with other settings; give another folder or the same "
@@ -130,12 +175,24 @@ class Workdir:
             )
 
 
-def read_lines(path: Path) -> list[Any]:
-    """Read a file of JSON lines, if it exists, without the last line if it is incomplete."""
+def read_lines[T](path: Path, decoder: msgspec.json.Decoder[T]) -> list[T]:
+    """Read a file of JSON lines, if it exists, without the last line if it is incomplete.
+
+    Raises:
+        TrainingError: if a line cannot be decoded.
+    """
     if not path.exists():
         return []
-    lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    values = []
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        try:
+            if line.endswith(b"\n"):
+                values.append(decoder.decode(line))
+        except (ValueError, RecursionError) as error:
+            raise TrainingError(
+                f"{path}, line {number}: damaged ({error}); remove the line to go on"
+            ) from None
+    return values
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

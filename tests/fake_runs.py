@@ -1,0 +1,105 @@
+"""Runs with a trainer that only counts, for tests of their loop and folder."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aura_jax import AuraEquiVAE, find_images
+from aura_jax.training import Every, Run, RunSpec, Skipped, Trainer, TrainState, Workdir, batches
+from aura_jax.training.checkpointing import Say
+from aura_jax.training.step import Metrics
+from tests.conftest import TINY_CONFIG
+from tests.photo_folder import write_photos
+from tests.recipes import with_
+
+STEPS = 8
+SPEC = RunSpec(data="photos", recipe=with_(steps=STEPS), config=TINY_CONFIG)
+
+
+class Counter(Trainer):
+    """Adds 1 to a parameter in each step, and reports the losses that it is told to."""
+
+    def __init__(
+        self,
+        vae: AuraEquiVAE,
+        losses: Callable[[int], float] = lambda step: 1.0,
+        steps: int = STEPS,
+    ):
+        self.recipe, self.vae, self.losses = with_(steps=steps), vae, losses
+        self.broken_at = math.inf
+
+    def start(self) -> TrainState:
+        noise = np.random.default_rng(0).random(1_000_000, np.float32)  # which do not compress
+        params = {"vae": {"count": jnp.zeros(()), "noise": jnp.asarray(noise)}}
+        return TrainState(jnp.int32(0), params, params["vae"], jnp.zeros(()))
+
+    def step(
+        self, state: TrainState, images: np.ndarray, key: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        step = int(state.step) + 1
+        gain = math.inf if step == self.broken_at else 1.0
+        before = state.params["vae"]
+        params = {"vae": {**before, "count": before["count"] + gain}}
+        loss = jnp.float32(self.losses(step))
+        metrics = {"loss": loss, "psnr": loss, "gradient_norm": jnp.ones(())}
+        return TrainState(jnp.int32(step), params, params["vae"], state.opt_state), metrics
+
+    def is_finite(self, state: TrainState) -> bool:
+        return bool(jnp.isfinite(state.params["vae"]["count"]))
+
+    def averaged(self, state: TrainState) -> AuraEquiVAE:
+        return self.vae
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("data") / "photos", 8)
+
+
+@pytest.fixture
+def workdir(tmp_path: Path) -> Workdir:
+    workdir = Workdir(tmp_path / "run")
+    workdir.open(SPEC)
+    workdir.close()
+    return workdir
+
+
+type Start = Callable[..., Run]
+
+
+@pytest.fixture
+def start(photos: Path, workdir: Workdir, vae_to_train: AuraEquiVAE) -> Start:
+    """Opens the run again, as each start of the command does."""
+
+    def start(
+        losses: Callable[[int], float] = lambda step: 1.0,
+        *,
+        every: Every = Every(record=1, save=4, plot=1000),
+        steps: int = STEPS,
+        say: Say = lambda line: None,
+    ) -> Run:
+        images, skipped = find_images([photos]), Skipped(workdir.skipped, 8)
+        data = batches(images, SPEC.recipe.crops, seed=0, skipped=skipped)
+        trainer = Counter(vae_to_train, losses, steps)
+        return Run(trainer, data, skipped, workdir, every=every, say=say)
+
+    return start
+
+
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = np.zeros((4, 4, 3), np.uint8)
+    monkeypatch.setattr("aura_jax.training.loop.samples", lambda *_: plain)
+
+
+def steps_of(workdir: Workdir) -> list[float | int]:
+    return [line["step"] for line in workdir.read_metrics()]
+
+
+def count(run: Run) -> float:
+    return float(run.resume().params["vae"]["count"])
