@@ -17,6 +17,11 @@ def say(line: str) -> None:
     console.print(line, soft_wrap=True)
 
 
+def warn(line: str) -> None:
+    """Print a line on stderr that the user should see, never broken at the terminal's width."""
+    messages.print(line, style="yellow", soft_wrap=True)
+
+
 def progress(*columns: "ProgressColumn") -> "Progress":
     """Make a progress bar on stderr, which is shown only if stderr is a terminal.
 

@@ -100,8 +100,8 @@ def random_flips(
 
     horizontal, vertical = jax.random.split(key)
     return Flips(
-        jax.random.bernoulli(horizontal, jnp.asarray(p_horizontal, float), (batch_size,)),
-        jax.random.bernoulli(vertical, jnp.asarray(p_vertical, float), (batch_size,)),
+        jax.random.bernoulli(horizontal, jnp.asarray(p_horizontal, jnp.float32), (batch_size,)),
+        jax.random.bernoulli(vertical, jnp.asarray(p_vertical, jnp.float32), (batch_size,)),
     )
 
 

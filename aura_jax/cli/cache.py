@@ -13,7 +13,7 @@ from rich.table import Table
 from aura_jax.cli.cache_progress import watched
 from aura_jax.cli.options import DEFAULT_WEIGHTS, SQUARE, Images, Json, Weights, dtype_option
 from aura_jax.cli.start import importing
-from aura_jax.console import console, progress, say
+from aura_jax.console import console, progress, say, warn
 from aura_jax.errors import CacheError, counted
 from aura_jax.extras import needs
 from aura_jax.latents.choices import COMPUTE_NAMES, STORAGE_NAMES, ExecutorName, Format
@@ -176,14 +176,21 @@ def verify(
 
 @cache.command(epilog="Example: aura-jax cache stats latents/ --json")
 def stats(folder: Folder, as_json: Json = False) -> None:
-    """Measure each channel's mean and standard deviation, and store them in the cache."""
+    """Measure each channel's mean and standard deviation, and store them in the cache.
+
+    A cache that cannot be written, such as one on a read-only mount, is measured but not changed.
+    """
     with importing(), needs("cache"):
-        from aura_jax.latents.measure import measure
+        from aura_jax.latents.measure import measure, store
         from aura_jax.latents.source import LatentSource
     source = LatentSource(folder)
     with progress() as bar:
         task = bar.add_task("stats", total=len(source))
         found = measure(source, lambda count: bar.advance(task, count))
+    try:
+        store(source, found)
+    except OSError as error:  # such as a read-only mount, whose cache can be measured nevertheless
+        warn(f"{folder}: the statistics are shown, but not stored ({error.strerror})")
     if as_json:
         print(json.dumps(dataclasses.asdict(found), allow_nan=False))
         return

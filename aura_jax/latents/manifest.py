@@ -11,7 +11,7 @@ from aura_jax.dtypes import as_dtype
 from aura_jax.errors import CacheError
 from aura_jax.extras import needs
 from aura_jax.files import replacing
-from aura_jax.latents.spec import STORAGE_DTYPES, CacheSpec
+from aura_jax.latents.spec import FILE, STORAGE_DTYPES, CacheSpec
 from aura_jax.latents.statistics import Statistics
 
 with needs("cache"):
@@ -19,6 +19,7 @@ with needs("cache"):
 
 VERSION = 2  # of the file's schema
 NAME = "manifest.json"
+MAX_BYTES = 2**28  # of a JSON file; the manifest of ImageNet has less than a thousandth of it
 
 type Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -36,6 +37,9 @@ class Shard:
         bytes: the file's size.
         sha256: its checksum.
         skipped: the reason for each skipped image, by its key.
+
+    Raises:
+        CacheError: if `file` is not the name of a shard.
     """
 
     file: str
@@ -46,6 +50,10 @@ class Shard:
     bytes: Count
     sha256: str
     skipped: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if not FILE.fullmatch(self.file):  # a name from outside could lead out of the folder
+            raise CacheError(f"shard {self.file!r}: expected a name such as 00000.arrayrecord")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +129,8 @@ def read_json[T](path: Path, kind: type[T]) -> T:
         CacheError: if the file cannot be read, or does not hold such a dataclass.
     """
     try:
+        if not path.is_file() or path.stat().st_size > MAX_BYTES:
+            raise CacheError(f"not a file of at most {MAX_BYTES} bytes")
         return msgspec.json.decode(path.read_bytes(), type=kind, dec_hook=_decoded)
     except (OSError, ValueError, RecursionError) as error:
         raise CacheError(

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from aura_jax.config import FLIPPED_CHANNELS, LATENT_LIMIT
-from aura_jax.latents.manifest import write_manifest
+from aura_jax.errors import CacheError
+from aura_jax.latents.manifest import read_manifest, write_manifest
 from aura_jax.latents.quantize import dequantize
 from aura_jax.latents.source import LatentSource
 from aura_jax.latents.statistics import Statistics
@@ -20,7 +21,7 @@ QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 
 
 def measure(source: LatentSource, progress: Callable[[int], None]) -> Statistics:
-    """Read a cache once, and write its statistics into the manifest.
+    """Read a cache once, and compute its statistics.
 
     Args:
         source: the cache.
@@ -30,15 +31,25 @@ def measure(source: LatentSource, progress: Callable[[int], None]) -> Statistics
         CacheError: if a latent cannot be read, or a channel is constant, so that its standard
             deviation is zero.
     """
+    moments = Moments(source.manifest.spec.config.z_channels)
+    for indices in batched(range(len(source)), BATCH):
+        moments.add(np.stack([dequantize(source.stored(i)[0]) for i in indices]))
+        progress(len(indices))
+    clamped = sum(shard.clamped for shard in source.manifest.shards)
+    return moments.result(len(source), clamped)
+
+
+def store(source: LatentSource, statistics: Statistics) -> None:
+    """Write the statistics of a cache into its manifest.
+
+    Raises:
+        CacheError: if the cache is being written, or has changed since the source was opened.
+        AuraError, OSError: if the manifest cannot be written.
+    """
     with CacheFolder(source.folder).locked():
-        moments = Moments(source.manifest.spec.config.z_channels)
-        for indices in batched(range(len(source)), BATCH):
-            moments.add(np.stack([dequantize(source.stored(i)[0]) for i in indices]))
-            progress(len(indices))
-        clamped = sum(shard.clamped for shard in source.manifest.shards)
-        statistics = moments.result(len(source), clamped)
+        if read_manifest(source.folder) != source.manifest:
+            raise CacheError(f"{source.folder}: has changed meanwhile; measure it again")
         write_manifest(source.folder, dataclasses.replace(source.manifest, statistics=statistics))
-    return statistics
 
 
 class Moments:

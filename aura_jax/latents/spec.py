@@ -1,6 +1,7 @@
 """The spec of a cache: one typed value in the command, in the library and in the manifest."""
 
 import dataclasses
+import re
 from typing import Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ STORAGE_DTYPES, COMPUTE_DTYPES = (
     tuple(map(np.dtype, names)) for names in (STORAGE_NAMES, COMPUTE_NAMES)
 )
 ENDINGS: dict[Format, str] = {"arrayrecord": ".arrayrecord", "webdataset": ".tar"}
+FILE = re.compile(rf"\d{{5,}}({'|'.join(map(re.escape, ENDINGS.values()))})", re.ASCII)
 RESIZE: Resize = "largest centered square, Lanczos"
 # Increase it when a change of the code makes the same images, weights and options give different
 # latents or files (for example, a new treatment of transparency), so that old caches do not resume.
@@ -82,5 +84,5 @@ class CacheSpec:
         return self.height // scale, self.width // scale, self.config.z_channels
 
     def file(self, index: int) -> str:
-        """Return the file name of the shard with this number."""
+        """Return the file name of the shard with this number, which FILE matches."""
         return f"{index:05}{ENDINGS[self.format]}"

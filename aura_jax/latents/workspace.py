@@ -165,7 +165,11 @@ class CacheFolder:
 
     def _read_notes(self) -> list[Shard]:
         notes = sorted(path for path in self.notes.glob("[!.]*.json") if path.name != NAME)
-        return [read_json(path, Shard) for path in notes]
+        shards = [read_json(path, Shard) for path in notes]
+        for path, shard in zip(notes, shards, strict=True):
+            if path.name != f"{shard.file}.json":
+                raise CacheError(f"{path}: the note of {shard.file}; delete it, and run again")
+        return shards
 
     def _is_whole(self, shard: Shard) -> bool:
         path = self.path / shard.file

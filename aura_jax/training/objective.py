@@ -81,7 +81,7 @@ class Objective:
         vae = merge(self.vae, params["vae"])
         z, decoded, target = self._forward(vae, images, draws)
         terms = {"psnr": -10 * jnp.log10(l2(decoded, target) / 4)}
-        total = jnp.zeros(())
+        total = jnp.zeros((), jnp.float32)
         latent_losses = {
             "z2": lambda: z_penalty(z),
             "encoder": lambda: l2(self._encode(vae, target), _flipped(z, draws)),
