@@ -14,6 +14,7 @@ from aura_jax.errors import TrainingError, differences
 from aura_jax.files import check_folder, check_own, replacing
 from aura_jax.training.config import RunSpec
 
+OLD = {"decoding": {"raw_colors": True}}  # the settings that older runs did not record
 DIGESTS = {"images_sha256": "images: other names than before, or in other places"}
 
 type Record = dict[str, float | int]  # the metrics of a step, with its number
@@ -86,8 +87,9 @@ class Workdir:
             TrainingError: if the file is missing or not a spec of this version.
         """
         try:
-            return msgspec.convert(json.loads(self.spec.read_text()), RunSpec)
-        except (OSError, ValueError) as error:
+            stored = json.loads(self.spec.read_text())
+            return msgspec.convert({**OLD, **stored}, RunSpec)
+        except (OSError, ValueError, TypeError) as error:
             raise TrainingError(
                 f"{self.spec}: not the spec of a run of this version ({error}); give another folder"
             ) from None
