@@ -6,6 +6,7 @@ from pathlib import Path, PurePath
 
 from aura_jax.console import messages, progress
 from aura_jax.errors import ArrayError, AuraError, ImageError
+from aura_jax.images.decoding import Decoding
 from aura_jax.images.readers import ImageFile, find_images
 from aura_jax.images.transforms import Pixels, crop
 
@@ -39,6 +40,11 @@ def latent_names(files: Sequence[ImageFile]) -> dict[ImageFile, str]:
         if name == "__metadata__" or not name.isprintable():
             raise AuraError(f"image named {name!r}: rename it, a tensor cannot have this name")
     return dict(zip(files, names, strict=True))
+
+
+def pixels(file: ImageFile, decoding: Decoding) -> Pixels:
+    """Decode an image file, and print a note if its color profile is ignored."""
+    return file.pixels(decoding, lambda line: messages.print(f"note: {line}", soft_wrap=True))
 
 
 def cut(pixels: Pixels, size: int | None, offset: int | None) -> Pixels:

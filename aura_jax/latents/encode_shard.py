@@ -126,7 +126,7 @@ def read_example(example: Example, spec: CacheSpec) -> Ready | Skipped:
             skipped.
     """
     try:
-        image = decode_8_bit(example.image.read(), example.key)
+        image = decode_8_bit(example.image.read(), example.key, spec.decoding)
         pixels = np.asarray(image) if spec.resize is None else square(image, spec.height)
         return Ready(pixels, example.about())
     except OSError as error:
