@@ -10,6 +10,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from aura_jax.errors import ImageError
 from aura_jax.files import replacing
+from aura_jax.images.formats import endings
 from aura_jax.images.transforms import Pixels, Pixels8
 
 TURNS = {  # EXIF orientation: the operation that undoes it
@@ -56,17 +57,17 @@ def write_image(path: Path, pixels: Pixels8) -> None:
         ImageError: if the format cannot hold the image, such as a side that is too long.
         AuraError: if the file cannot be written.
     """
-    endings = Image.registered_extensions()
+    formats = Image.registered_extensions()
     with replacing(path) as temporary:
         try:
-            Image.fromarray(pixels).save(temporary, format=endings[path.suffix.lower()])
+            Image.fromarray(pixels).save(temporary, format=formats[path.suffix.lower()])
         except ValueError as error:
             raise ImageError(f"{path}: cannot be written: {error}") from None
 
 
 def is_image_name(path: Path) -> bool:
-    """Return whether a path ends in the extension of an image format that Pillow reads."""
-    return path.suffix.lower() in Image.registered_extensions()
+    """Return whether a path ends like the files of an image format that can be opened."""
+    return path.suffix.lower() in endings()
 
 
 def _decoded[T](data: bytes, name: str, convert: Callable[[Image.Image], T]) -> T:
