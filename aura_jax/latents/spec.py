@@ -22,7 +22,7 @@ FILE = re.compile(rf"\d{{5,}}({'|'.join(map(re.escape, ENDINGS.values()))})", re
 RESIZE: Resize = "largest centered square, Lanczos"
 # Increase it when a change of the code makes the same images, weights and options give different
 # latents or files (for example, a new treatment of transparency), so that old caches do not resume.
-ENCODING = 1
+ENCODING = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +44,7 @@ class CacheSpec:
         sizes: a checksum of the sizes of their files.
         clamp: the limit of latents on both sides of zero.
         encoding: the version of the code that turns image files into shards.
+        prefix_keys: whether keys from tars begin with the tar's name.
 
     Raises:
         AuraError: if a dtype is not supported, or a count is less than 1.
@@ -63,6 +64,7 @@ class CacheSpec:
     sizes: str
     clamp: float = LATENT_LIMIT
     encoding: int = ENCODING
+    prefix_keys: bool = False
 
     def __post_init__(self) -> None:
         as_dtype(self.storage_dtype, STORAGE_DTYPES, name="storage_dtype")
