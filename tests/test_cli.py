@@ -242,7 +242,7 @@ def test_outputs_that_cannot_be_written_are_refused_before_the_work(
     """Even root makes no files in /proc, whatever the permissions say."""
     command("encode", photo, "--out", tmp_path / "z.st", *WEIGHTS)
     monkeypatch.setattr("aura_jax.photo_latents.load", lambda *_, **__: pytest.fail("too late"))
-    long = tmp_path / f"{'n' * 245}.png"
+    long = tmp_path / f"{'n' * 252}.png"
     for words in (
         ("encode", photo, "--out", "/proc/z.st"),
         ("reconstruct", photo, "--out", "/proc/o.png"),

@@ -16,7 +16,6 @@ from aura_jax.cli.start import importing
 from aura_jax.console import console, progress, say, warn
 from aura_jax.errors import CacheError, counted
 from aura_jax.extras import needs
-from aura_jax.images.left_out import summary
 from aura_jax.latents.choices import COMPUTE_NAMES, STORAGE_NAMES, ExecutorName, Format
 
 if TYPE_CHECKING:
@@ -226,6 +225,8 @@ def _summary(manifest: "Manifest") -> str:
 
 def _say_left_out(manifest: "Manifest") -> None:
     """Say which files were not taken as images, and which labels were not read."""
+    from aura_jax.images.left_out import summary  # late, since `--help` does not need Pillow
+
     if manifest.left_out:
         say(summary(manifest.left_out))
     if problems := manifest.label_problems:
