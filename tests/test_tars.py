@@ -12,16 +12,16 @@ import pytest
 
 from aura_jax.errors import ImageError
 from aura_jax.images.readers import find_images, list_images
-from aura_jax.images.tars import members, opened
+from aura_jax.images.tars import Member, members, opened
 from tests.cache_folder import write_tar
 from tests.photo_folder import write_photos
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 
 
-def listed(path: Path) -> list[tuple[str, str, int, int]]:
+def listed(path: Path) -> list[Member]:
     with opened(path) as tar:
-        return [tuple(member) for member in members(path, tar)]
+        return [*members(path, tar)]
 
 
 def header(name: str, kind: bytes = b"0", size: int = 0) -> bytes:

@@ -107,16 +107,23 @@ def find_files(place: Path, left_out: Counter[str] | None = None) -> list[Path]:
             compressed.
         OSError: if a folder cannot be read.
     """
+    found = _find(place, Counter() if left_out is None else left_out)
+    return [path for path, _ in found]
+
+
+def _find(place: Path, left_out: Counter[str]) -> list[tuple[Path, bool]]:
+    """List image files and tars as `find_files` does, with whether each is a tar."""
     if not place.exists():
         raise ImageError(f"{place}: no such file or folder")
     if not place.is_dir():
         check_uncompressed(str(place))
-        return [place]
-    found, left_out = [], Counter() if left_out is None else left_out
+        return [(place, is_tar(place))]
+    found = []
     for entry in visible_files(place, left_out):
         check_uncompressed(entry.path)
-        if ending_of(entry.name) == TAR or is_image(entry.name, partial(_head, entry)):
-            found.append(Path(entry.path))
+        tar = ending_of(entry.name) == TAR
+        if tar or is_image(entry.name, partial(_head, entry)):
+            found.append((Path(entry.path), tar))
         else:
             left_out[kind_of(entry.name)] += 1
     return _some(place, found, left_out)
@@ -146,8 +153,8 @@ def check_skipped(skipped: Mapping[str, str], limit: int, advice: str) -> None:
 
 def _images_of(place: Path, left_out: Counter[str]) -> list[ImageFile]:
     images = []
-    for path in find_files(place, left_out):
-        if not is_tar(path):
+    for path, tar in _find(place, left_out):
+        if not tar:
             images.append(ImageFile(path))
             continue
         for _, found, others in by_key(path, left_out):

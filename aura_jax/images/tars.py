@@ -32,6 +32,7 @@ COMPRESSED_ENDINGS = {
     **dict.fromkeys((".tar.xz", ".txz"), "xz"),
     **dict.fromkeys((".tar.zst", ".tzst"), "zstd"),
 }
+ALL_COMPRESSED = tuple(COMPRESSED_ENDINGS)
 
 type Kind = Literal["file", "link", "folder", "special"]
 KINDS: dict[bytes, Kind] = {
@@ -63,7 +64,7 @@ def check_uncompressed(name: str) -> None:
         ImageError: with the program that unpacks it.
     """
     lower = name.lower()
-    if lower.endswith((*COMPRESSED_ENDINGS,)):
+    if lower.endswith(ALL_COMPRESSED):
         raise _compressed(name, next(v for k, v in COMPRESSED_ENDINGS.items() if lower.endswith(k)))
 
 
@@ -134,7 +135,7 @@ class _Tar:
 
     def _header(self) -> tuple[str, int, bytes] | None:
         """Read a member's name, size in bytes and type, or None at the end of the archive."""
-        self._file.seek(self._offset)
+        self._file.seek(self._offset)  # cheap within the file's buffer
         block = self._file.read(BLOCK)
         if block == EMPTY:
             self._check_end()
