@@ -17,7 +17,7 @@ COMPLETE := $(shell { [ "$$(cat .venv/runs)" = '$(CURDIR)' ] && $(BIN)/python $(
 	&& $(BIN)/python -m pip --version; } >/dev/null 2>&1 && echo yes)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
-.PHONY: demo test plans check clean incomplete
+.PHONY: demo test x64 plans check clean incomplete
 
 demo: .venv/runs
 	mkdir -p out
@@ -29,6 +29,13 @@ test: .venv/tests
 # Plans of single layers for TPUs and NVIDIA GPUs, which need not be here.
 plans: .venv/plans/complete
 	.venv/plans/bin/python -m pytest -q tests/plans/layers.py
+
+# JAX's 64-bit mode must change no result: the tests of the model, its training and its files.
+x64: .venv/tests
+	JAX_ENABLE_X64=1 $(BIN)/python -m pytest -q -n auto $(foreach name,layers symmetry inference \
+		losses objective train_step codec codec_use rewrites discriminator parity checkpoint \
+		equivariance equivariance_measure photo_latents latents cache_reading run_loop run_folder \
+		latent_file config,tests/test_$(name).py)
 
 check: .venv/tests
 	$(BIN)/ruff check

@@ -69,9 +69,15 @@ def test_attention_never_holds_all_logits():
     assert memory.temp_size_in_bytes < 4 * layers.LOGITS_BYTES
 
 
+def kernel_of_one_tap(row: int, column: int) -> np.ndarray:
+    kernel = np.zeros((3, 3, 32, 32), np.float32)
+    kernel[row, column] = np.eye(32)
+    return kernel
+
+
 def test_downsample_pads_right_and_bottom_only():
     down = layers.Downsample(32, **OPTIONS)
-    down.conv.kernel[...] = jnp.zeros((3, 3, 32, 32)).at[0, 0].set(jnp.eye(32))
+    down.conv.kernel[...] = kernel_of_one_tap(0, 0)
     for size in (4, 5):  # a kernel of one tap at its top left corner samples every second pixel
         x = jax.random.normal(jax.random.key(0), (1, size, size, 32))
         np.testing.assert_allclose(down(x), x[:, 0 : size - 1 : 2, 0 : size - 1 : 2], rtol=1e-6)
@@ -79,6 +85,6 @@ def test_downsample_pads_right_and_bottom_only():
 
 def test_upsample_repeats_pixels():
     up = layers.Upsample(32, **OPTIONS)
-    up.conv.kernel[...] = jnp.zeros((3, 3, 32, 32)).at[1, 1].set(jnp.eye(32))
+    up.conv.kernel[...] = kernel_of_one_tap(1, 1)
     x = jax.random.normal(jax.random.key(0), (1, 3, 2, 32))
     np.testing.assert_allclose(up(x), jnp.kron(x, jnp.ones((1, 2, 2, 1))), rtol=1e-6)

@@ -115,7 +115,7 @@ def test_blurriness_finds_the_smooth_half() -> None:
 
 
 def test_blurriness_of_a_plain_image_is_finite() -> None:
-    assert np.isfinite(np.asarray(blurriness(jnp.full(SHAPE, 0.3)))).all()
+    assert np.isfinite(np.asarray(blurriness(jnp.full(SHAPE, 0.3, jnp.float32)))).all()
 
 
 def test_laplacian_ignores_plain_color() -> None:

@@ -197,9 +197,12 @@ def test_the_python_about_latents_runs(tmp_path: Path):
         words = ("make", photos, "--out", tmp_path / out, "--format", form)
         invoke(app, "cache", *words, "--size", 64, "--per-shard", 2)
     invoke(app, "cache", "stats", tmp_path / "latents")
-    snippets = re.findall(r"```python\n(.*?)```", LATENTS, re.DOTALL)
-    shown = "print(batch['latent'].shape, len([*samples]))"
-    assert python("\n".join([*snippets, shown]), tmp_path) == "(4, 8, 8, 16) 6"
+    train, workers, torch, tars = re.findall(r"```python\n(.*?)```", LATENTS, re.DOTALL)
+    shape, count = "    print([*batch['latent'].shape])\n", "print(len([*samples]))\n"
+    scripts = {train + workers + shape: "[4, 8, 8, 16]\n", torch + shape: "[4, 8, 8, 16]\n"}
+    for text, printed in (scripts | {tars + count: "6\n"}).items():
+        (tmp_path / "script.py").write_text(text)  # which worker processes import
+        assert output([sys.executable, "script.py"], tmp_path) == printed
 
 
 def _command(words: list[str]) -> list[str]:

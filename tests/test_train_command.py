@@ -1,7 +1,9 @@
 """aura-jax train as its users run it: what it leaves, and what it refuses."""
 
 import json
+import signal
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 import aura_jax
 from aura_jax.cli.app import app
-from aura_jax.errors import AuraError
+from aura_jax.errors import AuraError, TrainingError
 from aura_jax.model.parameters import blueprint
 from aura_jax.training import new_model
 from aura_jax.training.workdir import Workdir
@@ -144,6 +146,26 @@ def test_crops_that_the_model_cannot_halve(
     result = train(paths, out, "--crops", "17x4")
     assert "crops of 17: expected multiples of 2" in message(result)
     assert not out.exists()
+
+
+def test_sigterm_saves_though_jax_takes_it(
+    paths: list[str], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The preemption service of jax.distributed (0.12) replaces the handler of SIGTERM."""
+    handlers: list[Any] = []
+
+    def open_run(*args: object, **options: object) -> NoReturn:
+        handlers.append(signal.getsignal(signal.SIGTERM))
+        raise TrainingError("far enough")
+
+    monkeypatch.setattr(
+        "aura_jax.cli.training.join", lambda text: signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    )
+    monkeypatch.setattr("aura_jax.cli.training.open_run", open_run)
+    before = signal.getsignal(signal.SIGTERM)
+    assert message(train(paths, out, "--coordinator", "host:1,1,0")) == "far enough"
+    assert handlers[0].__qualname__ == "Interruption._answer"
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_an_unknown_dtype_is_a_mistake_of_usage(paths: list[str], out: Path) -> None:

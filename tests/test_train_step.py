@@ -11,7 +11,7 @@ import pytest
 
 from aura_jax import AuraEquiVAE
 from aura_jax.errors import TrainingError
-from aura_jax.training.config import Crops, Recipe
+from aura_jax.training.config import LOSSES, Crops, Recipe
 from aura_jax.training.networks.lpips import Perceptual
 from aura_jax.training.step import Trainer, TrainState
 from convert.tolerances import SUM_ORDER
@@ -55,6 +55,19 @@ def test_loss_is_the_weighted_sum(trainer: Trainer) -> None:
     total = 0.2 * line["l1"] + line["l2"] + 1e-3 * line["z2"]
     np.testing.assert_allclose(line["loss"], total, rtol=1e-6)
     np.testing.assert_allclose(line["psnr"], -10 * np.log10(line["l2"] / 4), rtol=1e-5)
+
+
+def test_x64_changes_no_dtype(vae_to_train: AuraEquiVAE, perceptual: Perceptual) -> None:
+    """With JAX_ENABLE_X64, JAX makes float64 of every array whose dtype is not given."""
+    losses = tuple((name, 1.0) for name in LOSSES)
+    recipe = with_(losses=losses, gradnorm="batch", accumulate=2, crops=(Crops(32, 4),))
+    trainer = Trainer(recipe, vae_to_train, perceptual)
+    images = jax.ShapeDtypeStruct((4, 32, 32, 3), jnp.uint8)
+    with jax.enable_x64(True):
+        state = jax.eval_shape(trainer._first_state, trainer._initial)
+        after, metrics = jax.eval_shape(trainer._update, state, images, KEY, trainer._lpips)
+    for values in (state, after, metrics):
+        assert {str(x.dtype) for x in jax.tree.leaves(values)} <= {"float32", "int32"}
 
 
 def test_same_seed_same_parameters_and_one_compilation(

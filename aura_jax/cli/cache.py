@@ -11,11 +11,21 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from aura_jax.cli.cache_progress import watched
-from aura_jax.cli.options import DEFAULT_WEIGHTS, SQUARE, Images, Json, Weights, dtype_option
+from aura_jax.cli.options import (
+    DEFAULT_WEIGHTS,
+    SQUARE,
+    Images,
+    Json,
+    MaxPixels,
+    RawColors,
+    Weights,
+    dtype_option,
+)
 from aura_jax.cli.start import importing
 from aura_jax.console import console, progress, say, warn
 from aura_jax.errors import CacheError, counted
 from aura_jax.extras import needs
+from aura_jax.images.decoding import MAX_PIXELS, Decoding
 from aura_jax.latents.choices import COMPUTE_NAMES, STORAGE_NAMES, ExecutorName, Format
 
 if TYPE_CHECKING:
@@ -94,6 +104,8 @@ def make(
             help="Begin the keys of a tar's images with the tar's name, for tars with equal keys.",
         ),
     ] = False,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    raw_colors: RawColors = False,
     executor: Annotated[
         ExecutorName,
         typer.Option(
@@ -128,6 +140,7 @@ def make(
             batch=batch,
             max_skipped=max_skipped,
             prefix_keys=prefix_keys,
+            decoding=Decoding(max_pixels, raw_colors),
             job=(index, count),
             executor=EXECUTORS[executor],
             listener=listener,

@@ -6,12 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aura_jax.cli.options import DEFAULT_WEIGHTS, SQUARE, Images, Json, Overwrite, Weights
+from aura_jax.cli.options import (
+    DEFAULT_WEIGHTS,
+    SQUARE,
+    Images,
+    Json,
+    MaxPixels,
+    Overwrite,
+    RawColors,
+    Weights,
+)
 from aura_jax.cli.start import importing
 from aura_jax.console import console, progress, say
 from aura_jax.errors import AuraError
 from aura_jax.extras import needs
 from aura_jax.files import check_folder, check_free, check_outside, replacing
+from aura_jax.images.decoding import MAX_PIXELS, Decoding
 
 if TYPE_CHECKING:
     from aura_jax.equivariance import Measures, Report
@@ -27,6 +37,8 @@ def equivariance(
     out: Annotated[Path, typer.Option(help="The folder to write report.json and report.png to.")],
     weights: Weights = DEFAULT_WEIGHTS,
     size: Annotated[int, typer.Option(help=SQUARE)] = 256,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    raw_colors: RawColors = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -46,7 +58,8 @@ def equivariance(
         from aura_jax.equivariance import report
         from aura_jax.equivariance.figure import draw
     vae = _load(weights, size)
-    squares = inputs.each(files, lambda file: square_pixels(file.pixels(), size))
+    decoding = Decoding(max_pixels, raw_colors)
+    squares = inputs.each(files, lambda file: square_pixels(inputs.pixels(file, decoding), size))
     measures = _measured(vae, {str(file): pixels for file, pixels in squares})
     result = report(measures, weights=weights, size=size, seed=SEED, dtype="float32")
     _write(out, result, draw(result))

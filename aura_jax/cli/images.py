@@ -7,12 +7,22 @@ from typing import Annotated
 import typer
 from rich.filesize import decimal
 
-from aura_jax.cli.options import DEFAULT_WEIGHTS, ComputeDtype, Images, Json, Overwrite, Weights
+from aura_jax.cli.options import (
+    DEFAULT_WEIGHTS,
+    ComputeDtype,
+    Images,
+    Json,
+    MaxPixels,
+    Overwrite,
+    RawColors,
+    Weights,
+)
 from aura_jax.cli.run import report
 from aura_jax.cli.start import importing
 from aura_jax.console import say
 from aura_jax.errors import AuraError, printable
 from aura_jax.files import check_free, check_outside
+from aura_jax.images.decoding import MAX_PIXELS, Decoding
 
 LABELS = {"none": "reconstruction", "h": "h flip", "v": "v flip", "hv": "hv flip"}
 
@@ -45,6 +55,8 @@ def reconstruct(
     size: Size = None,
     crop: Crop = None,
     compute_dtype: ComputeDtype = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    raw_colors: RawColors = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -66,9 +78,10 @@ def reconstruct(
         from aura_jax.photo_latents import Reconstruction, load_rgb, reconstructions
         from aura_jax.runtime.codec import Codec
     codec = Codec(load_rgb(weights, dtype=compute_dtype))
+    decoding = Decoding(max_pixels, raw_colors)
 
     def process(file: ImageFile) -> tuple[Pixels8, dict[str, Reconstruction]]:
-        pixels = inputs.cut(file.pixels(), size, crop)
+        pixels = inputs.cut(inputs.pixels(file, decoding), size, crop)
         return to_uint8(pixels), reconstructions(codec, pixels)
 
     rows, results, lines = [], [], []
@@ -93,6 +106,8 @@ def encode(
     size: Size = None,
     crop: Crop = None,
     compute_dtype: ComputeDtype = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    raw_colors: RawColors = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -111,9 +126,10 @@ def encode(
         from aura_jax.photo_latents import Latent, encode_photo, load_rgb, write_latents
         from aura_jax.runtime.codec import Codec
     codec = Codec(load_rgb(weights, dtype=compute_dtype))
+    decoding = Decoding(max_pixels, raw_colors)
 
     def process(file: ImageFile) -> Latent:
-        return encode_photo(codec, inputs.cut(file.pixels(), size, crop))
+        return encode_photo(codec, inputs.cut(inputs.pixels(file, decoding), size, crop))
 
     latents = {names[file]: latent for file, latent in inputs.each(files, process)}
     write_latents(out, latents, codec.config)

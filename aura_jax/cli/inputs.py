@@ -8,6 +8,7 @@ from unicodedata import category
 from aura_jax.console import messages, progress
 from aura_jax.errors import ArrayError, AuraError, ImageError, printable
 from aura_jax.files import LONGEST_NAME
+from aura_jax.images.decoding import Decoding
 from aura_jax.images.left_out import summary, without_ending
 from aura_jax.images.readers import ImageFile, list_images
 from aura_jax.images.transforms import Pixels, crop
@@ -50,6 +51,11 @@ def latent_names(files: Sequence[ImageFile]) -> dict[ImageFile, str]:
         if len(f"{name}.png".encode()) > LONGEST_NAME:
             raise AuraError(f"image named {name!r}: rename it, {name!r}.png would be too long")
     return dict(zip(files, names, strict=True))
+
+
+def pixels(file: ImageFile, decoding: Decoding) -> Pixels:
+    """Decode an image file, and print a note if its color profile is ignored."""
+    return file.pixels(decoding, lambda line: messages.print(f"note: {line}", soft_wrap=True))
 
 
 def cut(pixels: Pixels, size: int | None, offset: int | None) -> Pixels:

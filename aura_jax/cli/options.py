@@ -66,6 +66,18 @@ ComputeDtype = Annotated[
         default="float32 on a CPU, bfloat16 on a GPU or TPU",
     ),
 ]
+MaxPixels = Annotated[
+    int,
+    typer.Option(min=1, help="Skip image files with more pixels than this, without decoding them."),
+]
+RawColors = Annotated[
+    bool,
+    typer.Option(
+        "--raw-colors",
+        help="Keep color values as they are stored, instead of converting them to sRGB by the ICC "
+        "profile of an image file.",
+    ),
+]
 SQUARE = "Cut the largest centered square from each image and scale its sides to this many pixels."
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as one JSON document.")]

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 import typer
 
 from aura_jax.cli.interruption import interruption
-from aura_jax.cli.options import dtype_option
+from aura_jax.cli.options import MaxPixels, RawColors, dtype_option
 from aura_jax.cli.run import StoppedError
 from aura_jax.config import PRESETS, AuraConfig
 from aura_jax.errors import TrainingError
 from aura_jax.extras import needs
 from aura_jax.files import check_folder
+from aura_jax.images.decoding import MAX_PIXELS, Decoding
 from aura_jax.training.config import (
     LOSSES,
     PERCEPTUAL_LOSSES,
@@ -54,6 +55,8 @@ def train(
             metavar="SIZExBATCH",
         ),
     ] = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    raw_colors: RawColors = False,
     workers: Annotated[
         int,
         _option(LENGTH, "Number of processes that decode images; 0 decodes in threads.", min=0),
@@ -168,7 +171,8 @@ def train(
 ) -> None:
     """Train or fine-tune an autoencoder whose latents can be flipped like images.
 
-    The same command resumes a run that was interrupted. Ctrl-C saves a checkpoint first.
+    The same command resumes a run that was interrupted; with more steps, it continues a finished
+    one. Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save a checkpoint first.
     """
     losses = tuple(map(parse_loss, loss or ())) or _default_losses(perceptual)
     recipe = Recipe(
@@ -195,6 +199,7 @@ def train(
         init=init,
         perceptual=None if perceptual is None else str(perceptual),
         workers=workers,
+        decoding=Decoding(max_pixels, raw_colors),
     )
     check_folder(out)
     with interruption() as answer:

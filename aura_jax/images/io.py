@@ -1,53 +1,65 @@
 """Read and write image files of every mode, orientation and bit depth."""
 
-import warnings
-from collections.abc import Callable
-from io import BytesIO
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 
 from aura_jax.errors import ImageError
 from aura_jax.files import replacing
+from aura_jax.images.decode import Note, decode, to_8_bit
+from aura_jax.images.decoding import Decoding
 from aura_jax.images.formats import endings
 from aura_jax.images.transforms import Pixels, Pixels8
 
-TURNS = {  # EXIF orientation: the operation that undoes it
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 WRITABLE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def decode_image(data: bytes, name: str) -> Pixels:
+def decode_image(
+    data: bytes, name: str, decoding: Decoding = Decoding(), note: Note | None = None
+) -> Pixels:
     """Decode the bytes of an image file upright, as RGB floats in [-1, 1].
 
-    Grayscale (8 or 16 bits) and palettes become RGB, transparent pixels are blended with white,
-    16-bit colors are reduced to 8 bits, and only the first frame of an animation is read.
+    Colors are converted to sRGB by the file's ICC profile; without one they count as sRGB (gAMA and
+    cHRM of a PNG file are ignored). Grayscale and palettes become RGB, transparent pixels are
+    blended with white, samples of 9 to 16 bits keep their depth unless a profile converts them, and
+    only the first frame of an animation is read.
+
+    Args:
+        data: the bytes.
+        name: the file's name, for messages.
+        decoding: the options.
+        note: called with a sentence if the ICC profile is broken and therefore ignored.
 
     Returns:
-        [H, W, 3] float32: 0 becomes -1 and the highest level, 255 or 65535, becomes 1.
+        [H, W, 3] float32: 0 becomes -1 and the highest level becomes 1.
 
     Raises:
-        ImageError: if the file is not an image, broken, or so large that it looks like a
-            decompression bomb (over 89 megapixels, Pillow's limit); the message starts with `name`.
+        ImageError: if the file is not an image in a format that is read, is damaged, holds samples
+            whose range is not known, or has too many pixels; the message starts with `name`.
     """
-    return _decoded(data, name, _levels) * np.float32(2) - np.float32(1)
+    with _naming(name):
+        picture = decode(data, decoding, _noting(name, note))
+        if isinstance(picture, Image.Image):
+            picture = np.asarray(picture).astype(np.float32) / 255
+        return picture * np.float32(2) - np.float32(1)
 
 
-def decode_8_bit(data: bytes, name: str) -> Image.Image:
+def decode_8_bit(
+    data: bytes, name: str, decoding: Decoding = Decoding(), note: Note | None = None
+) -> Image.Image:
     """Decode the bytes of an image file as `decode_image` does, to an 8-bit RGB Pillow image.
+
+    Levels of more bits are rounded to the nearest of 8 bits.
 
     Raises:
         ImageError: as `decode_image`.
     """
-    return _decoded(data, name, _rgb_8_bit)
+    with _naming(name):
+        picture = decode(data, decoding, _noting(name, note))
+        return picture if isinstance(picture, Image.Image) else to_8_bit(picture)
 
 
 def write_image(path: Path, pixels: Pixels8) -> None:
@@ -70,53 +82,21 @@ def is_image_name(path: Path) -> bool:
     return path.suffix.lower() in endings()
 
 
-def _decoded[T](data: bytes, name: str, convert: Callable[[Image.Image], T]) -> T:
+def _noting(name: str, note: Note | None) -> Note:
+    """Return a function that passes on a note with the file's name."""
+    return lambda line: None if note is None else note(f"{name}: {line}")
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Turn every error of decoding into one that starts with the file's name."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(data)) as image:
-                return convert(_upright(image))
-    except UnidentifiedImageError:
-        raise ImageError(f"{name}: not an image in a format that Pillow reads") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ImageError(f"{name}: refused as a decompression bomb: {error}") from None
+        yield
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from None
     except OSError as error:
         raise ImageError(f"{name}: {error.strerror or error}") from None
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise errors of many types for corrupt data
         raise ImageError(f"{name}: cannot be read as an image: {error}") from None
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Undo the orientation that EXIF states.
-
-    `ImageOps.exif_transpose` of Pillow 12 also rewrites the EXIF, and fails if that is damaged.
-    """
-    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    return image if turn is None else image.transpose(turn)
-
-
-def _levels(image: Image.Image) -> Pixels:
-    """Convert an image to RGB floats in [0, 1]."""
-    if image.mode.startswith("I"):  # 16-bit values, which Pillow may keep in 32 bits
-        gray = np.asarray(image)
-        if gray.min() < 0 or gray.max() > 65535:
-            raise ValueError("32-bit values, whose range is not known")
-        return np.repeat((gray.astype(np.float32) / 65535)[..., None], 3, axis=-1)
-    return np.asarray(_rgb(image)).astype(np.float32) / 255
-
-
-def _rgb_8_bit(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return Image.fromarray(np.rint(_levels(image) * 255).astype(np.uint8))
-    return _rgb(image)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("floating point values, whose range is not known")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert("RGB")

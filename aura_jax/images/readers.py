@@ -2,12 +2,15 @@
 
 import dataclasses
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from aura_jax.errors import ImageError, counted, first_of
+from aura_jax.images.decode import Note
+from aura_jax.images.decoding import Decoding
 from aura_jax.images.folders import visible_files
 from aura_jax.images.formats import HEAD
 from aura_jax.images.io import decode_image
@@ -15,6 +18,8 @@ from aura_jax.images.left_out import ending_of, is_image, kind_of, summary
 from aura_jax.images.tars import TAR, Member, check_uncompressed, is_tar
 from aura_jax.images.transforms import Pixels
 from aura_jax.images.webdataset import by_key, kind_in_tar
+
+MAX_BYTES = 2**30  # of an image file: far above any photograph, and it fits in memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,15 +50,36 @@ class ImageFile:
         """Read the file's bytes.
 
         Raises:
+            ImageError: if it is a device, a socket or a link to a pipe, or has over 1 GiB.
             OSError: if the file, or the tar, cannot be read.
         """
+        status = self.path.stat()  # of a link's target
+        self._check_kind(status.st_mode)
+        length = status.st_size if self.size < 0 else self.size
         with self.path.open("rb") as file:
             if self.offset:  # only in a tar: a separate file may be a pipe, which cannot seek
                 file.seek(self.offset)
-            return file.read(self.size)
+            if length <= MAX_BYTES:
+                data = file.read(MAX_BYTES + 1 if self.size < 0 else self.size)
+                if len(data) <= MAX_BYTES:
+                    return data
+        raise ImageError(f"{self}: over {MAX_BYTES:,} bytes, the limit for an image file")
 
-    def pixels(self) -> Pixels:
+    def _check_kind(self, mode: int) -> None:
+        """Refuse files that may never end.
+
+        A pipe is read if it is given as a place; in folders, only links can lead to one.
+        """
+        given = not self.path.is_symlink() or self.path.is_relative_to("/dev")  # as /dev/fd/63
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or (stat.S_ISFIFO(mode) and given)):
+            raise ImageError(f"{self}: not a file but a device, a socket or a link to a pipe")
+
+    def pixels(self, decoding: Decoding = Decoding(), note: Note | None = None) -> Pixels:
         """Read and decode the image: [H, W, 3] float32 in [-1, 1], see `decode_image`.
+
+        Args:
+            decoding: the options.
+            note: called with a sentence if the ICC profile is broken and therefore ignored.
 
         Raises:
             ImageError: if the file cannot be read or decoded; it names the file.
@@ -62,7 +88,7 @@ class ImageFile:
             data = self.read()
         except OSError as error:
             raise ImageError(f"{self}: {error.strerror}") from None
-        return decode_image(data, str(self))
+        return decode_image(data, str(self), decoding, note)
 
 
 def find_images(places: Iterable[Path]) -> list[ImageFile]:

@@ -47,7 +47,8 @@ def square(image: Image.Image, size: int) -> Pixels8:
     """Cut the largest centered square and scale it to `size` pixels a side by Lanczos."""
     side = min(image.size)
     left, top = ((length - side) // 2 for length in image.size)
-    part = image.crop((left, top, left + side, top + side))
+    part = Image.new(image.mode, (side, side))  # `crop` has a limit for the whole process
+    part.paste(image, (-left, -top))
     return np.asarray(part.resize((size, size), Image.Resampling.LANCZOS))
 
 

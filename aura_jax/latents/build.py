@@ -17,6 +17,7 @@ from aura_jax.config import AuraConfig
 from aura_jax.dtypes import as_dtype, default_compute_dtype
 from aura_jax.errors import CacheError, ImageError, first_of
 from aura_jax.files import check_outside
+from aura_jax.images.decoding import Decoding
 from aura_jax.images.io import decode_8_bit
 from aura_jax.images.left_out import bounded
 from aura_jax.latents.choices import Format
@@ -27,7 +28,14 @@ from aura_jax.latents.ledger import Ledger
 from aura_jax.latents.manifest import Environment, Manifest, Origin
 from aura_jax.latents.progress import Listener
 from aura_jax.latents.shard_io import checksum
-from aura_jax.latents.spec import COMPUTE_DTYPES, RESIZE, STORAGE_DTYPES, CacheSpec
+from aura_jax.latents.spec import (
+    AS_STORED,
+    COMPUTE_DTYPES,
+    CONVERTED,
+    RESIZE,
+    STORAGE_DTYPES,
+    CacheSpec,
+)
 from aura_jax.latents.workspace import BusyError, CacheFolder
 
 
@@ -44,6 +52,7 @@ def make(
     batch: int = 8,
     max_skipped: int = 100,
     prefix_keys: bool = False,
+    decoding: Decoding = Decoding(),
     job: tuple[int, int] = (0, 1),
     executor: Callable[[], Executor] = LocalExecutor,
     listener: Listener | None = None,
@@ -65,6 +74,7 @@ def make(
             devices, which share them.
         max_skipped: the number of images that may be skipped because they cannot be read.
         prefix_keys: whether keys from tars begin with the tar's name, for tars with equal keys.
+        decoding: how image files are decoded.
         job: (i, n), to make only the shards whose number is i modulo n.
         executor: makes the executor, after everything else has been checked.
         listener: receives the progress.
@@ -84,7 +94,7 @@ def make(
     sha256, config = _model(weights)
     left_out: Counter[str] = Counter()
     shards = find_examples(images, per_shard, prefix_keys=prefix_keys, left_out=left_out)
-    height, width = _size(size, config, shards)
+    height, width = _size(size, config, shards, decoding)
     place = executor()
     spec = CacheSpec(
         weights=sha256,
@@ -100,6 +110,8 @@ def make(
         keys=keys_sha256((each.source, [e.key for e in each.examples]) for each in shards),
         sizes=sizes_sha256(shards),
         prefix_keys=prefix_keys,
+        colors=AS_STORED if decoding.raw_colors else CONVERTED,
+        max_pixels=decoding.max_pixels,
     )
     environment = Environment(aura_jax.__version__, version("jax"), place.platform, batch)
     origin = _origin(weights, images, out)
@@ -149,9 +161,11 @@ def _encode(
         return None
 
 
-def _size(size: int | None, config: AuraConfig, shards: Sequence[ShardInput]) -> tuple[int, int]:
+def _size(
+    size: int | None, config: AuraConfig, shards: Sequence[ShardInput], decoding: Decoding
+) -> tuple[int, int]:
     """Return the height and width of the images that the model encodes."""
-    height, width = _first_size(shards) if size is None else (size, size)
+    height, width = _first_size(shards, decoding) if size is None else (size, size)
     multiple = config.downsampling
     if min(height, width) < 1 or height % multiple or width % multiple:
         if size is not None:
@@ -162,12 +176,12 @@ def _size(size: int | None, config: AuraConfig, shards: Sequence[ShardInput]) ->
     return height, width
 
 
-def _first_size(shards: Sequence[ShardInput]) -> tuple[int, int]:
+def _first_size(shards: Sequence[ShardInput], decoding: Decoding) -> tuple[int, int]:
     """Return the height and width of the first image that can be read."""
     reasons = []
     for example in (example for shard in shards for example in shard.examples):
         try:
-            width, height = decode_8_bit(example.image.read(), example.key).size
+            width, height = decode_8_bit(example.image.read(), example.key, decoding).size
         except ImageError as error:
             reasons.append(str(error))
         else:

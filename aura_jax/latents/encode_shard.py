@@ -129,7 +129,7 @@ def read_example(example: Example, spec: CacheSpec) -> Ready | Skipped:
             skipped.
     """
     try:
-        image = decode_8_bit(example.image.read(), example.key)
+        image = decode_8_bit(example.image.read(), example.key, spec.decoding)
         pixels = np.asarray(image) if spec.resize is None else square(image, spec.height)
         problems: Counter[str] = Counter()
         return Ready(pixels, example.about(problems), problems)

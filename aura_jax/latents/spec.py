@@ -9,9 +9,11 @@ import numpy as np
 from aura_jax.config import LATENT_LIMIT, AuraConfig
 from aura_jax.dtypes import FLOAT32, as_dtype
 from aura_jax.errors import CacheError
+from aura_jax.images.decoding import MAX_PIXELS, Decoding
 from aura_jax.latents.choices import COMPUTE_NAMES, STORAGE_NAMES, Format
 
 type Resize = Literal["largest centered square, Lanczos"]
+type Colors = Literal["converted to sRGB", "as stored"]
 
 INT8 = np.dtype(np.int8)
 STORAGE_DTYPES, COMPUTE_DTYPES = (
@@ -20,6 +22,8 @@ STORAGE_DTYPES, COMPUTE_DTYPES = (
 ENDINGS: dict[Format, str] = {"arrayrecord": ".arrayrecord", "webdataset": ".tar"}
 FILE = re.compile(rf"\d{{5,}}({'|'.join(map(re.escape, ENDINGS.values()))})", re.ASCII)
 RESIZE: Resize = "largest centered square, Lanczos"
+CONVERTED: Colors = "converted to sRGB"
+AS_STORED: Colors = "as stored"
 # Increase it when a change of the code makes the same images, weights and options give different
 # latents or files (for example, a new treatment of transparency), so that old caches do not resume.
 ENCODING = 2
@@ -45,6 +49,8 @@ class CacheSpec:
         clamp: the limit of latents on both sides of zero.
         encoding: the version of the code that turns image files into shards.
         prefix_keys: whether keys from tars begin with the tar's name.
+        colors: whether ICC profiles were applied; caches that do not tell were made before that.
+        max_pixels: the largest number of pixels of an image; those with more are skipped.
 
     Raises:
         AuraError: if a dtype is not supported, or a count is less than 1.
@@ -65,6 +71,8 @@ class CacheSpec:
     clamp: float = LATENT_LIMIT
     encoding: int = ENCODING
     prefix_keys: bool = False
+    colors: Colors = AS_STORED
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         as_dtype(self.storage_dtype, STORAGE_DTYPES, name="storage_dtype")
@@ -78,6 +86,11 @@ class CacheSpec:
     def precision(self) -> Literal["highest", "fast"]:
         """The codec's precision: "fast" unless float32 storage would show its larger errors."""
         return "highest" if self.storage_dtype == FLOAT32 else "fast"
+
+    @property
+    def decoding(self) -> Decoding:
+        """How image files are decoded."""
+        return Decoding(self.max_pixels, raw_colors=self.colors == AS_STORED)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

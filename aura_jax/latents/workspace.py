@@ -157,7 +157,8 @@ class CacheFolder:
         (self.path / NAME).unlink()
 
     def _check_same(self, there: Manifest, draft: Manifest) -> None:
-        if changed := differences(as_json(there.spec), as_json(draft.spec), DIGESTS):
+        before = dataclasses.replace(there.spec)  # with the defaults, which msgspec leaves out
+        if changed := differences(as_json(before), as_json(draft.spec), DIGESTS):
             raise CacheError(
                 f"{self.path}: holds a cache of other images, weights or options; give another "
                 f"folder, or the same as before\n  " + "\n  ".join(changed)

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from aura_jax.config import AuraConfig
 from aura_jax.errors import TrainingError
+from aura_jax.images.decoding import Decoding
 
 type GradientNorms = Literal["batch", "tensor", "none"]
 type Trained = Literal["all", "encoder", "decoder"]
@@ -174,6 +175,7 @@ class RunSpec:
         init: a checkpoint to fine-tune, as `aura_jax.load` takes it; None for a new model.
         perceptual: the file of VGG16 and LPIPS weights, if any.
         workers: processes that decode images; 0 decodes in threads.
+        decoding: how image files are decoded.
         images: the number of images. `open_run` sets this and the following fields.
         images_sha256: the hash of their names.
         processes: the number of processes that train together.
@@ -188,6 +190,7 @@ class RunSpec:
     init: str | None = None
     perceptual: str | None = None
     workers: int = 0
+    decoding: Decoding = dataclasses.field(default_factory=Decoding)
     images: int = 0
     images_sha256: str = ""
     processes: int = 1

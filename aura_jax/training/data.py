@@ -21,6 +21,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from aura_jax.errors import ImageError, TrainingError, counted
+from aura_jax.images.decoding import Decoding
 from aura_jax.images.io import decode_8_bit
 from aura_jax.images.readers import ImageFile, check_skipped
 from aura_jax.images.transforms import Pixels8
@@ -87,6 +88,7 @@ def batches(
     seed: int,
     skipped: Skipped,
     workers: int = 0,
+    decoding: Decoding = Decoding(),
     process: int = 0,
     processes: int = 1,
 ) -> grain.DatasetIterator[Batch]:
@@ -102,6 +104,7 @@ def batches(
         seed: the seed of the order and the crops.
         skipped: the record of skipped images.
         workers: the number of processes that decode; 0 decodes in threads of this process.
+        decoding: how image files are decoded.
         process: the index of this process among those that train together.
         processes: their number; each takes its own part of the images and of every batch.
 
@@ -121,7 +124,7 @@ def batches(
         .seed(seed + i)
         .shuffle()
         .repeat()
-        .random_map(partial(_random_crop, size=size, skipped=skipped))
+        .random_map(partial(_random_crop, size=size, skipped=skipped, decoding=decoding))
         .filter(_is_crop)
         .to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 * batch))
         .batch(batch // processes, drop_remainder=True, batch_fn=_stack)
@@ -185,11 +188,16 @@ def _end_with_parent(worker: int, workers: int) -> None:
 
 
 def _random_crop(
-    file: ImageFile, rng: np.random.Generator, *, size: int, skipped: Skipped
+    file: ImageFile,
+    rng: np.random.Generator,
+    *,
+    size: int,
+    skipped: Skipped,
+    decoding: Decoding,
 ) -> Crop | None:
     name = str(file)
     try:
-        image = decode_8_bit(file.read(), name)
+        image = decode_8_bit(file.read(), name, decoding)
         if min(image.size) < size:
             raise ImageError(f"{image.width} x {image.height}, smaller than the crop of {size}")
     except (ImageError, OSError) as error:

@@ -51,6 +51,7 @@ def open_run(
         seed=recipe.seed,
         skipped=skipped,
         workers=spec.workers,
+        decoding=spec.decoding,
         process=jax.process_index(),
         processes=spec.processes,
     )

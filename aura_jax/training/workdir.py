@@ -17,6 +17,7 @@ from aura_jax.training.config import RunSpec
 LOCK = ".lock"
 PLOTS = ("samples", "losses")
 RECORDS = msgspec.json.Decoder(dict[str, float | int])
+OLD = {"decoding": {"raw_colors": True}}  # the settings that older runs did not record
 DIGESTS = {"images_sha256": "images: other names than before, or in other places"}
 
 type Record = dict[str, float | int]  # the metrics of a step, with its number
@@ -110,7 +111,8 @@ class Workdir:
             TrainingError: if the file is missing or not a spec of this version.
         """
         try:
-            return msgspec.json.decode(self.spec.read_bytes(), type=RunSpec)
+            stored = msgspec.json.decode(self.spec.read_bytes(), type=dict)
+            return msgspec.convert(OLD | stored, RunSpec)
         except (OSError, ValueError, RecursionError) as error:
             raise TrainingError(
                 f"{self.spec}: not the spec of a run of this version ({error}); give another folder"
