@@ -1,15 +1,18 @@
 """Check output paths before the work, and write files whole or not at all."""
 
 import glob
+import hashlib
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from aura_jax.errors import AuraError
+
+LONGEST_NAME = 255  # bytes of a file's name, on most file systems
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
@@ -19,6 +22,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         AuraError: if the path is a folder, lies in a missing or read-only one, has a name that the
             file system cannot hold, or exists and `overwrite` is false.
     """
+    _check_name(path)
     if path.is_dir():
         raise AuraError(f"{path}: is a folder; give a file name")
     if not path.absolute().parent.is_dir():
@@ -36,6 +40,7 @@ def check_folder(path: Path) -> None:
     Raises:
         AuraError: if the path or one above it is a file, or the nearest folder is read-only.
     """
+    _check_name(path)
     existing = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not existing.is_dir():
         raise AuraError(f"{existing}: is a file; give a folder")
@@ -124,14 +129,23 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
 
 def remove_leftovers(path: Path) -> None:
     """Remove the temporary files of `replacing` that killed processes left beside a file."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
+    for leftover in path.parent.glob(f"{glob.escape(_prefix(path))}*"):
         leftover.unlink(missing_ok=True)
+
+
+def _check_name(path: Path) -> None:
+    """Check that the file system can hold a path, whose parts may be too long for it."""
+    try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()
+    except OSError as error:
+        raise AuraError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def _check_writable(place: Path, path: Path) -> None:
     """Create a file beside `place` and remove it; `path` is the output, for the message.
 
-    Permission bits do not reveal a read-only file system or a name that is too long.
+    Permission bits do not reveal a read-only file system.
     """
     temporary = _beside(place)
     try:
@@ -143,7 +157,14 @@ def _check_writable(place: Path, path: Path) -> None:
 
 def _beside(path: Path) -> Path:
     absolute = path.absolute()
-    return absolute.parent / f".{absolute.name}.{secrets.token_hex(4)}"
+    return absolute.parent / f"{_prefix(absolute)}{secrets.token_hex(4)}"
+
+
+def _prefix(path: Path) -> str:
+    """Return the start of the names of a file's temporaries, short even if its own name is long."""
+    name = os.fsencode(path.name)
+    long = len(name) > LONGEST_NAME // 2
+    return f".{hashlib.blake2b(name, digest_size=8).hexdigest() if long else path.name}."
 
 
 def _create(path: Path) -> None:

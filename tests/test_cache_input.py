@@ -69,15 +69,6 @@ def test_too_many_skipped_images_are_an_error(tmp_path: Path, damaged: Path, wei
     assert len(finished(damaged, out, weights, max_skipped=2)) == 4
 
 
-def test_images_whose_labels_cannot_be_read_are_skipped(tmp_path: Path, weights: Path) -> None:
-    image = (write_photos(tmp_path / "p", 1) / "000.png").read_bytes()
-    members = {"0.png": image, "0.json": b"{", "1.png": image, "1.cls": b"\xff"}
-    tar = write_tar(tmp_path / "a.tar", members | {"2.png": image})
-    reasons = finished(tar, tmp_path / "out", weights).skipped
-    assert "0.json: cannot be read" in reasons["0"]
-    assert "1.cls: cannot be read" in reasons["1"]
-
-
 def test_a_disk_that_fails_does_not_skip_images(
     tmp_path: Path, photos: Path, made: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,8 +91,8 @@ def test_a_disk_that_fails_does_not_skip_images(
 
 def test_no_latent_at_all(tmp_path: Path, weights: Path) -> None:
     image = (write_photos(tmp_path / "p", 1) / "000.png").read_bytes()
-    tar = write_tar(tmp_path / "a.tar", {"0.png": image, "0.json": b'{"label": NaN}'})
-    with pytest.raises(CacheError, match=r"none .* could be cached.*\n *0: 0\.json: cannot.*NaN"):
+    tar = write_tar(tmp_path / "a.tar", {"0.png": image[:99]})
+    with pytest.raises(CacheError, match=r"none .* could be cached.*\n *0: "):
         make(tar, tmp_path / "out", weights)
     assert not (tmp_path / "out" / "manifest.json").exists()
 
@@ -149,9 +140,6 @@ def test_tars_that_would_lose_something(tmp_path: Path, photos: Path, weights: P
     }.items():
         with pytest.raises(AuraError, match=message):
             make(tmp_path / f"{name}.tar", tmp_path / "out", weights)
-    hidden = {"._0.png": b"of a Mac", "0.png": image, ".thumbs.png": b"?"}
-    tar = write_tar(tmp_path / "mac.tar", hidden)
-    assert len(finished(tar, tmp_path / "out", weights)) == 1
 
 
 def test_a_place_within_another(tmp_path: Path, photos: Path, weights: Path) -> None:

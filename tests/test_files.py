@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from aura_jax import AuraError
-from aura_jax.files import check_folder, check_free, replacing
+from aura_jax.files import check_folder, check_free, remove_leftovers, replacing
 from aura_jax.images.readers import find_files
 
 
@@ -29,7 +29,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, error: type[BaseException
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_visible_files_are_found_once(tmp_path: Path):
+def test_visible_files_are_found_without_loops(tmp_path: Path):
     for name in ("a.png", ".b.png", ".thumbs/c.png", "d/e.png", "d/f/g.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_bytes(b"")
@@ -40,7 +40,8 @@ def test_visible_files_are_found_once(tmp_path: Path):
         (tmp_path / link).symlink_to(target)
     (tmp_path / "d/up").symlink_to("..")
     found = [path.relative_to(tmp_path).as_posix() for path in find_files(tmp_path)]
-    assert found == ["a.png", "d/e.png", "d/f/g.png", "far/h.png", "lost.png"]
+    files = ["a.png", "d/e.png", "d/f/g.png", "far/h.png", "lost.png", "z/e.png", "z/f/g.png"]
+    assert found == files
 
 
 def test_the_file_is_synced_and_readable_as_others_are(
@@ -78,6 +79,19 @@ def test_the_umask_is_applied_and_never_touched(tmp_path: Path, monkeypatch: pyt
         umask(before)
 
 
+def test_temporaries_of_long_names_are_short_and_swept(tmp_path: Path):
+    for path in (tmp_path / ("写" * 85), tmp_path / "short", tmp_path / "short.2"):
+        with replacing(path) as temporary:
+            assert temporary.name.startswith(".")
+            assert len(os.fsencode(temporary.name)) < 140
+            for killed in (temporary.with_suffix(".0"), temporary):
+                killed.write_bytes(b"")
+        assert len([*tmp_path.iterdir()]) == 2
+        remove_leftovers(path)
+        assert [*tmp_path.iterdir()] == [path]
+        path.unlink()
+
+
 def test_a_replaced_file_keeps_its_mode(tmp_path: Path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
@@ -107,7 +121,8 @@ def test_paths_that_cannot_be_written(tmp_path: Path):
         check_folder(tmp_path / "file" / "new")
     check_folder(tmp_path / "new" / "in new")
     with pytest.raises(AuraError, match="cannot be written"):
-        check_free(tmp_path / ("n" * 250), overwrite=False)
+        check_free(tmp_path / ("n" * 256), overwrite=False)
+    check_free(tmp_path / ("n" * 255), overwrite=False)
     (tmp_path / "file").unlink()
     (tmp_path / "pipe").unlink()
     assert [*tmp_path.iterdir()] == []

@@ -97,6 +97,13 @@ def make(
             min=0, help="Stop with an error if more unreadable images than this are skipped."
         ),
     ] = 100,
+    prefix_keys: Annotated[
+        bool,
+        typer.Option(
+            "--prefix-keys",
+            help="Begin the keys of a tar's images with the tar's name, for tars with equal keys.",
+        ),
+    ] = False,
     max_pixels: MaxPixels = MAX_PIXELS,
     raw_colors: RawColors = False,
     executor: Annotated[
@@ -132,6 +139,7 @@ def make(
             per_shard=per_shard,
             batch=batch,
             max_skipped=max_skipped,
+            prefix_keys=prefix_keys,
             decoding=Decoding(max_pixels, raw_colors),
             job=(index, count),
             executor=EXECUTORS[executor],
@@ -141,6 +149,7 @@ def make(
         say(f"{out}: job {job} is done; the cache is complete when all {count} jobs are done")
     else:
         say(f"{out}: {_summary(manifest)}")
+        _say_left_out(manifest)
 
 
 @cache.command(epilog="Example: aura-jax cache verify latents/ --sample 64")
@@ -205,7 +214,12 @@ def stats(folder: Folder, as_json: Json = False) -> None:
     except OSError as error:  # such as a read-only mount, whose cache can be measured nevertheless
         warn(f"{folder}: the statistics are shown, but not stored ({error.strerror})")
     if as_json:
-        print(json.dumps(dataclasses.asdict(found), allow_nan=False))
+        counts = {
+            "skipped": len(source.manifest.skipped),
+            "left_out": source.manifest.left_out,
+            "label_problems": source.manifest.label_problems,
+        }
+        print(json.dumps(dataclasses.asdict(found) | counts, allow_nan=False))
         return
     table = Table("channel", "mean", "std", "1 %", "median", "99 %")
     shown = [found.mean, found.std, *(found.quantiles[level] for level in ("0.01", "0.5", "0.99"))]
@@ -213,12 +227,23 @@ def stats(folder: Folder, as_json: Json = False) -> None:
         table.add_row(str(i), *(f"{number:.4f}" for number in numbers))
     console.print(table)
     say(f"{counted(found.count, 'latent')}; {found.clamped:.3%} of their values were clamped")
+    _say_left_out(source.manifest)
 
 
 def _summary(manifest: "Manifest") -> str:
     found = f"{_counts(manifest)}, {decimal(sum(shard.bytes for shard in manifest.shards))}"
     skipped = counted(len(manifest.skipped), "image")
     return f"{found}; {skipped} skipped, see its manifest.json" if manifest.skipped else found
+
+
+def _say_left_out(manifest: "Manifest") -> None:
+    """Say which files were not taken as images, and which labels were not read."""
+    from aura_jax.images.left_out import summary  # late, since `--help` does not need Pillow
+
+    if manifest.left_out:
+        say(summary(manifest.left_out))
+    if problems := manifest.label_problems:
+        say(f"labels: {', '.join(f'{count:,} {kind}' for kind, count in problems.items())}")
 
 
 def _counts(manifest: "Manifest") -> str:

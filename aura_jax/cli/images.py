@@ -20,7 +20,7 @@ from aura_jax.cli.options import (
 from aura_jax.cli.run import report
 from aura_jax.cli.start import importing
 from aura_jax.console import say
-from aura_jax.errors import AuraError
+from aura_jax.errors import AuraError, printable
 from aura_jax.files import check_free, check_outside
 from aura_jax.images.decoding import MAX_PIXELS, Decoding
 
@@ -87,7 +87,7 @@ def reconstruct(
     rows, results, lines = [], [], []
     for file, (original, versions) in inputs.each(files, process):
         height, width = original.shape[:2]
-        title = f"{file.name}, {width} x {height}"
+        title = f"{printable(file.name)}, {width} x {height}"
         labels = {name: f"{LABELS[name]}, {each.psnr:.2f} dB" for name, each in versions.items()}
         shown = [(labels[name], each.image) for name, each in versions.items()]
         rows.append([(title, original), *shown])
@@ -178,7 +178,11 @@ def decode(
         return {"image": str(targets[name]), "size": [width, height]}
 
     results = [result for _, result in inputs.each([*stored], process, "latents")]
-    report(results, [f"wrote {each['image']}" for each in results], as_json=as_json)
+    report(
+        results,
+        [f"wrote {printable(str(each['image']), 1000)}" for each in results],
+        as_json=as_json,
+    )
     inputs.check_complete(stored, results)
 
 

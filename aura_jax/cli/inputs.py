@@ -2,23 +2,31 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence, Sized
-from pathlib import Path, PurePath
+from pathlib import Path
+from unicodedata import category
 
 from aura_jax.console import messages, progress
-from aura_jax.errors import ArrayError, AuraError, ImageError
+from aura_jax.errors import ArrayError, AuraError, ImageError, printable
+from aura_jax.files import LONGEST_NAME
 from aura_jax.images.decoding import Decoding
-from aura_jax.images.readers import ImageFile, find_images
+from aura_jax.images.left_out import summary, without_ending
+from aura_jax.images.readers import ImageFile, list_images
 from aura_jax.images.transforms import Pixels, crop
+
+UNFIT = ("Cc", "Cs")  # in names of tensors: control characters, and bytes that are not UTF-8
 
 
 def find(places: list[Path], out: Path) -> list[ImageFile]:
-    """Find image files as `find_images` does.
+    """Find image files as `find_images` does, and print how many other files were left out.
 
     Raises:
         ImageError: if a place does not exist or holds no images.
         AuraError: if the output file is one of the images, since it would be replaced.
     """
-    files = find_images(places)
+    left_out: Counter[str] = Counter()
+    files = list_images(places, left_out)
+    if left_out:
+        messages.print(summary(left_out), soft_wrap=True)
     if out.resolve() in [file.path.resolve() for file in files]:
         raise AuraError(f"{out}: is among the images; write to another place")
     return files
@@ -28,17 +36,20 @@ def latent_names(files: Sequence[ImageFile]) -> dict[ImageFile, str]:
     """Name each image's latent after its file, without the ending.
 
     Raises:
-        AuraError: if two files have the same name, or a tensor cannot have a file's name.
+        AuraError: if two files have the same name, a tensor cannot have a file's name, or `decode`
+            could not write a file NAME.png.
     """
-    names = [PurePath(file.name).stem for file in files]
+    names = [without_ending(file.name) for file in files]
     for name, count in Counter(names).items():
         if count > 1:
             raise AuraError(
                 f"{count} images are named {name!r}, but latents in one file need different names; "
                 "rename them, or encode them to separate files"
             )
-        if name == "__metadata__" or not name.isprintable():
+        if name == "__metadata__" or any(category(c) in UNFIT for c in name):
             raise AuraError(f"image named {name!r}: rename it, a tensor cannot have this name")
+        if len(f"{name}.png".encode()) > LONGEST_NAME:
+            raise AuraError(f"image named {name!r}: rename it, {name!r}.png would be too long")
     return dict(zip(files, names, strict=True))
 
 
@@ -76,7 +87,8 @@ def each[Item, Result](
                 results.append((item, process(item)))
             except (ArrayError, ImageError) as error:
                 reason = str(error).removeprefix(f"{item}: ")
-                messages.print(f"skipped: {item}: {reason}", soft_wrap=True)
+                name = printable(str(item), longest=1000)
+                messages.print(f"skipped: {name}: {reason}", soft_wrap=True)
     if not results:
         raise ImageError("every image was skipped, so nothing was written")
     return results

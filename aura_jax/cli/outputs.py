@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aura_jax.errors import AuraError
-from aura_jax.files import check_folder, check_free
+from aura_jax.files import LONGEST_NAME, check_folder, check_free
 from aura_jax.images.io import WRITABLE_ENDINGS, is_image_name
-
-LONGEST_NAME = 200  # bytes; most file systems allow 255, and names of temporary files are longer
 
 
 def check_image(out: Path, *, overwrite: bool) -> None:
@@ -40,7 +38,7 @@ def image_targets(names: Sequence[str], out: Path, *, overwrite: bool) -> dict[s
     check_folder(out)
     targets = {name: out / f"{name}.png" for name in names}
     for name, path in targets.items():
-        length = len(name.encode())
+        length = len(f"{name}.png".encode())
         if not name or path.name != f"{name}.png" or "\0" in name or length > LONGEST_NAME:
             raise AuraError(f"latent named {name[:80]!r}: no file can have this name")
         if out.exists():

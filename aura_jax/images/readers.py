@@ -1,16 +1,23 @@
 """Find image files in folders and WebDataset tars."""
 
 import dataclasses
+import os
 import stat
-import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from aura_jax.errors import ImageError, counted, first_of
 from aura_jax.images.decode import Note
 from aura_jax.images.decoding import Decoding
-from aura_jax.images.io import decode_image, is_image_name
+from aura_jax.images.folders import visible_files
+from aura_jax.images.formats import HEAD
+from aura_jax.images.io import decode_image
+from aura_jax.images.left_out import ending_of, is_image, kind_of, summary
+from aura_jax.images.tars import TAR, Member, check_uncompressed, is_tar
 from aura_jax.images.transforms import Pixels
+from aura_jax.images.webdataset import by_key, kind_in_tar
 
 MAX_BYTES = 2**30  # of an image file: far above any photograph, and it fits in memory
 
@@ -89,7 +96,7 @@ def find_images(places: Iterable[Path]) -> list[ImageFile]:
 
     Args:
         places: files, which may have any name; tars; and folders, which are searched at any depth
-            for files that end like images or tars. Hidden files and folders are skipped.
+            for images and tars. Hidden files and folders are skipped, also in tars.
 
     Returns:
         The image files in the order of `places`, each folder's sorted by name, so that every
@@ -98,60 +105,59 @@ def find_images(places: Iterable[Path]) -> list[ImageFile]:
     Raises:
         ImageError: if a place does not exist or holds no images, or a tar cannot be read.
     """
-    return [image for place in places for image in _images_of(place)]
+    return list_images(places, Counter())
 
 
-def find_files(place: Path) -> list[Path]:
-    """List the image files and tars of a folder, sorted; or a file itself, whatever its name.
+def list_images(places: Iterable[Path], left_out: Counter[str]) -> list[ImageFile]:
+    """Find image files as `find_images` does, and count the other files.
 
-    A folder is searched at any depth, without hidden files and folders. Symbolic links to folders
-    are followed, but no folder is visited twice. Broken links are listed too, so that reading them
-    raises an error.
+    Args:
+        places: the files, tars and folders.
+        left_out: receives the number of files that are not taken, by kind.
 
     Raises:
-        ImageError: if the place does not exist, or the folder holds no such file.
-        OSError: if a folder cannot be read; its files must not be missing silently.
+        ImageError: as `find_images`.
     """
+    return [image for place in places for image in _images_of(place, left_out)]
+
+
+def find_files(place: Path, left_out: Counter[str] | None = None) -> list[Path]:
+    """List the image files and tars of a folder, sorted; or a file itself, whatever its name.
+
+    Args:
+        place: a file; or a folder, which `visible_files` searches.
+        left_out: receives the number of files that are not taken, by kind.
+
+    Raises:
+        ImageError: if the place does not exist, the folder holds no such file, or a tar is
+            compressed.
+        OSError: if a folder cannot be read.
+    """
+    found = _find(place, Counter() if left_out is None else left_out)
+    return [path for path, _ in found]
+
+
+def _find(place: Path, left_out: Counter[str]) -> list[tuple[Path, bool]]:
+    """List image files and tars as `find_files` does, with whether each is a tar."""
     if not place.exists():
         raise ImageError(f"{place}: no such file or folder")
     if not place.is_dir():
-        return [place]
-    found, seen = [], {place.resolve()}
-    for parent, folders, names in place.walk(on_error=_give_up, follow_symlinks=True):
-        places = {name: (parent / name).resolve() for name in sorted(folders) if name[0] != "."}
-        folders.clear()
-        for name, target in places.items():
-            if target not in seen:
-                seen.add(target)
-                folders.append(name)
-        found += [parent / name for name in names if name[0] != "."]
-    wanted = [path for path in found if is_tar(path) or is_image_name(path)]
-    return _some(place, sorted(path for path in wanted if path.is_file() or path.is_symlink()))
+        check_uncompressed(str(place))
+        return [(place, is_tar(place))]
+    found = []
+    for entry in visible_files(place, left_out):
+        check_uncompressed(entry.path)
+        tar = ending_of(entry.name) == TAR
+        if tar or is_image(entry.name, partial(_head, entry)):
+            found.append((Path(entry.path), tar))
+        else:
+            left_out[kind_of(entry.name)] += 1
+    return _some(place, found, left_out)
 
 
-def members(path: Path) -> Iterator[tuple[str, ImageFile]]:
-    """List the names and places of the files in a tar, without hidden files.
-
-    Raises:
-        ImageError: if the tar is truncated or corrupt, or an image in it is a link.
-    """
-    try:
-        with tarfile.open(path, "r:") as tar:  # uncompressed, to seek in it
-            for member in tar:
-                name = PurePosixPath(member.name).name
-                if (member.islnk() or member.issym()) and is_image_name(Path(name)):
-                    raise ImageError(f"{path}:{member.name}: a link; pack the image file itself")
-                if member.isfile() and not name.startswith("."):
-                    file = ImageFile(path, member.name, member.offset_data, member.size)
-                    yield member.name, file
-            _check_end(path, tar.offset)
-    except (tarfile.TarError, OSError) as error:
-        raise ImageError(f"{path}: not a tar that can be read ({error})") from None
-
-
-def is_tar(path: Path) -> bool:
-    """Return whether a path ends in .tar."""
-    return path.suffix == ".tar"
+def in_tar(path: Path, member: Member) -> ImageFile:
+    """Return the location of a member of a tar."""
+    return ImageFile(path, member.name, member.offset, member.size)
 
 
 def check_skipped(skipped: Mapping[str, str], limit: int, advice: str) -> None:
@@ -171,31 +177,29 @@ def check_skipped(skipped: Mapping[str, str], limit: int, advice: str) -> None:
         raise ImageError(f"{skips}; {first_of(reasons)}")
 
 
-def _images_of(place: Path) -> list[ImageFile]:
+def _images_of(place: Path, left_out: Counter[str]) -> list[ImageFile]:
     images = []
-    for path in find_files(place):
-        if is_tar(path):
-            images += [file for name, file in members(path) if is_image_name(Path(name))]
-        else:
+    for path, tar in _find(place, left_out):
+        if not tar:
             images.append(ImageFile(path))
-    return _some(place, images)
+            continue
+        for _, found, others in by_key(path, left_out):
+            images += [in_tar(path, member) for member in found]
+            left_out.update(kind_in_tar(file) for file in others)
+    return _some(place, images, left_out)
 
 
-def _some[T](place: Path, found: list[T]) -> list[T]:
+def _some[T](place: Path, found: list[T], left_out: Counter[str]) -> list[T]:
     if not found:
-        raise ImageError(f"{place}: no images found, in it or below it or in tars there")
+        others = f"; {summary(left_out)}" if left_out else ""
+        raise ImageError(f"{place}: no images found, in it or below it or in tars there{others}")
     return found
 
 
-def _check_end(path: Path, offset: int) -> None:
-    """Check for the end marker: tarfile takes a damaged header after the first for the end."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-            raise ImageError(
-                f"{path}: truncated or corrupt: no end-of-archive marker at byte {offset}"
-            )
-
-
-def _give_up(error: OSError) -> None:
-    raise error
+def _head(entry: "os.DirEntry[str]") -> bytes:
+    """Read the first bytes of a file; an unreadable one is counted by its name."""
+    try:
+        with Path(entry.path).open("rb") as file:
+            return file.read(HEAD)
+    except OSError:
+        return b""

@@ -1,6 +1,7 @@
 """Make a cache: turn images and options into a spec, and encode the shards that are missing."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from aura_jax.errors import CacheError, ImageError, first_of
 from aura_jax.files import check_outside
 from aura_jax.images.decoding import Decoding
 from aura_jax.images.io import decode_8_bit
+from aura_jax.images.left_out import bounded
 from aura_jax.latents.choices import Format
 from aura_jax.latents.encode_shard import Work
 from aura_jax.latents.examples import ShardInput, find_examples, keys_sha256, sizes_sha256
@@ -49,6 +51,7 @@ def make(
     per_shard: int = 4096,
     batch: int = 8,
     max_skipped: int = 100,
+    prefix_keys: bool = False,
     decoding: Decoding = Decoding(),
     job: tuple[int, int] = (0, 1),
     executor: Callable[[], Executor] = LocalExecutor,
@@ -70,6 +73,7 @@ def make(
         batch: the number of images that a process encodes at once, rounded up to a multiple of its
             devices, which share them.
         max_skipped: the number of images that may be skipped because they cannot be read.
+        prefix_keys: whether keys from tars begin with the tar's name, for tars with equal keys.
         decoding: how image files are decoded.
         job: (i, n), to make only the shards whose number is i modulo n.
         executor: makes the executor, after everything else has been checked.
@@ -88,7 +92,8 @@ def make(
     folder.check()
     check_outside(out, images)
     sha256, config = _model(weights)
-    shards = find_examples(images, per_shard)
+    left_out: Counter[str] = Counter()
+    shards = find_examples(images, per_shard, prefix_keys=prefix_keys, left_out=left_out)
     height, width = _size(size, config, shards, decoding)
     place = executor()
     spec = CacheSpec(
@@ -104,12 +109,15 @@ def make(
         images=sum(len(shard.examples) for shard in shards),
         keys=keys_sha256((each.source, [e.key for e in each.examples]) for each in shards),
         sizes=sizes_sha256(shards),
+        prefix_keys=prefix_keys,
         colors=AS_STORED if decoding.raw_colors else CONVERTED,
         max_pixels=decoding.max_pixels,
     )
     environment = Environment(aura_jax.__version__, version("jax"), place.platform, batch)
     origin = _origin(weights, images, out)
-    draft = Manifest(spec, origin, environment, _classes(shards), shards=())
+    draft = Manifest(
+        *(spec, origin, environment, _classes(shards)), shards=(), left_out=bounded(left_out)
+    )
     # Absolute paths, since workers may run in another directory.
     local = str(Path(weights).absolute()) if is_local(weights) else weights
     work = Work(spec, out.absolute(), local, batch, max_skipped)

@@ -1,6 +1,7 @@
 """Encode the image files of one shard into one file of latents."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import batched
@@ -56,6 +57,7 @@ class Ready(NamedTuple):
 
     pixels: Pixels8
     about: dict[str, object]
+    label_problems: Counter[str]
 
 
 class Skipped(NamedTuple):
@@ -115,6 +117,7 @@ def encode_shard(
         bytes=size,
         sha256=sha256,
         skipped=found.here,
+        label_problems=dict(found.label_problems),
     )
 
 
@@ -128,7 +131,8 @@ def read_example(example: Example, spec: CacheSpec) -> Ready | Skipped:
     try:
         image = decode_8_bit(example.image.read(), example.key, spec.decoding)
         pixels = np.asarray(image) if spec.resize is None else square(image, spec.height)
-        return Ready(pixels, example.about())
+        problems: Counter[str] = Counter()
+        return Ready(pixels, example.about(problems), problems)
     except OSError as error:
         raise CacheError(
             f"{example.image}: cannot be read now ({error.strerror or error}); "
@@ -139,11 +143,12 @@ def read_example(example: Example, spec: CacheSpec) -> Ready | Skipped:
 
 
 class _Found:
-    """The skipped images of a shard, which count toward the limit of the whole cache."""
+    """The problems of a shard; its skipped images count toward the limit of the whole cache."""
 
     def __init__(self, others: Mapping[str, str], limit: int):
         self._others, self._limit = others, limit
         self.here: dict[str, str] = {}
+        self.label_problems: Counter[str] = Counter()
 
     def skip(self, key: str, reason: str) -> None:
         self.here[key] = reason
@@ -157,9 +162,10 @@ def _read_ahead(shard: ShardInput, work: Work, threads: int, found: _Found) -> I
     size = work.spec.height, work.spec.width
     for example, result in zip(shard.examples, read.to_iter_dataset(options), strict=True):
         match result:
-            case Ready(pixels, _) if pixels.shape[:2] != size:
+            case Ready(pixels) if pixels.shape[:2] != size:
                 raise CacheError(_mixed(example, pixels, size))
             case Ready():
+                found.label_problems += result.label_problems
                 yield result
             case Skipped(reason):
                 found.skip(example.key, reason)

@@ -4,18 +4,18 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import batched, groupby
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from aura_jax.errors import CacheError, ImageError
-from aura_jax.images.io import is_image_name
-from aura_jax.images.readers import ImageFile, find_files, is_tar, members
-
-WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
-LABELS = ("cls", "json", "txt")  # endings of label files beside an image in a tar
+from aura_jax.errors import CacheError, printable
+from aura_jax.images.left_out import without_ending
+from aura_jax.images.readers import ImageFile, find_files, in_tar
+from aura_jax.images.tars import is_tar
+from aura_jax.images.webdataset import Members, by_key, key_and_ending, kind_in_tar
+from aura_jax.latents.labels import LABELS, read_label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,16 +34,20 @@ class Example:
     label: str | None = None
     notes: tuple[tuple[str, ImageFile], ...] = ()
 
-    def about(self) -> dict[str, Any]:
+    def about(self, problems: Counter[str]) -> dict[str, Any]:
         """Return the key and label, and the contents of label files under their endings.
 
         The label is the first of these that exists: the folder's name, cls (converted to a number
         if possible), "label" in json, txt.
 
+        Args:
+            problems: receives the number of labels that cannot be read, by kind, see `read_label`.
+
         Raises:
-            ImageError: if a label cannot be read.
+            OSError: if the tar cannot be read.
         """
-        about = {ending: _read(self.key, ending, note) for ending, note in self.notes}
+        found = {ending: read_label(ending, note, problems) for ending, note in self.notes}
+        about = {ending: content for ending, content in found.items() if content is not None}
         document = about.get("json")
         in_json = document.get("label") if isinstance(document, dict) else None
         labels = (self.label, about.get("cls"), in_json, about.get("txt"))
@@ -66,12 +70,20 @@ class ShardInput:
     examples: tuple[Example, ...]
 
 
-def find_examples(places: Sequence[Path], per_shard: int) -> list[ShardInput]:
+def find_examples(
+    places: Sequence[Path],
+    per_shard: int,
+    *,
+    prefix_keys: bool = False,
+    left_out: Counter[str] | None = None,
+) -> list[ShardInput]:
     """Find the examples of folders, tars and image files, grouped by shard.
 
     Args:
         places: folders (of image files and tars, at any depth), WebDataset tars, image files.
         per_shard: the number of files of a folder in each shard; each tar makes exactly one.
+        prefix_keys: whether keys in a tar begin with the tar's name, or its path in the folder.
+        left_out: receives the number of files that are not taken, by kind.
 
     Raises:
         CacheError: if a place lies within another one, the files of an example are not next to each
@@ -79,8 +91,10 @@ def find_examples(places: Sequence[Path], per_shard: int) -> list[ShardInput]:
         ImageError: if a place does not exist or holds no images, or a tar cannot be read.
     """
     absolute = [Path(os.path.normpath(place.absolute())) for place in places]
+    left_out = Counter() if left_out is None else left_out
     _check_apart(absolute)
-    groups = [group for place in absolute for group in _groups(place, per_shard)]
+    finder = _Finder(per_shard, prefix_keys, left_out)
+    groups = [group for place in absolute for group in finder.groups(place)]
     _check_keys([example for _, examples in groups for example in examples])
     return [ShardInput(i, source, examples) for i, (source, examples) in enumerate(groups)]
 
@@ -110,56 +124,77 @@ def _size(image: ImageFile) -> int:
     return image.path.lstat().st_size if image.member is None else image.size
 
 
-def _groups(place: Path, per_shard: int) -> Iterator[tuple[str, tuple[Example, ...]]]:
-    files = find_files(place)
-    for tar in filter(is_tar, files):
-        yield tar.name, tuple(_in_tar(tar))
-    folder = place if place.is_dir() else place.parent
-    images = [path for path in files if not is_tar(path)]
-    labeled = any(path.parent != folder for path in images)
-    for paths in batched(images, per_shard):
-        yield place.name, tuple(_in_folder(path, folder, labeled=labeled) for path in paths)
+@dataclasses.dataclass(frozen=True)
+class _Finder:
+    """The options of `find_examples`."""
+
+    per_shard: int
+    prefix_keys: bool
+    left_out: Counter[str]
+
+    def groups(self, place: Path) -> Iterator[tuple[str, tuple[Example, ...]]]:
+        """Yield the name and the examples of each shard of a place."""
+        files = find_files(place, self.left_out)
+        folder = place if place.is_dir() else place.parent
+        for tar in filter(is_tar, files):
+            name = _below(tar, folder).removesuffix(tar.suffix)
+            prefix = f"{name}/" if self.prefix_keys else ""
+            yield _text(tar.name), tuple(self._in_tar(tar, prefix))
+        images = [(path, _below(path, folder)) for path in files if not is_tar(path)]
+        labeled = any("/" in name for _, name in images)
+        for group in batched(images, self.per_shard):
+            found = tuple(_in_folder(path, name, labeled=labeled) for path, name in group)
+            yield _text(place.name), found
+
+    def _in_tar(self, path: Path, prefix: str) -> Iterator[Example]:
+        seen: set[str] = set()
+        found = False
+        for key, images, others in by_key(path, self.left_out):
+            if key in seen:
+                raise CacheError(
+                    f"{path}: files of the example {printable(key)} are not next to each other; "
+                    "pack the tar again"
+                )
+            seen.add(key)
+            notes = [each for each in others if _label_ending(each.name) in LABELS]
+            endings = [_label_ending(note.name) for note in notes]
+            if len(images) > 1 or len({*endings}) < len(endings):
+                raise CacheError(_several(path, images + notes))
+            unused = others if not images else [each for each in others if each not in notes]
+            self.left_out.update(map(kind_in_tar, unused))
+            for image in images:
+                found = True
+                places = (in_tar(path, note) for note in notes)
+                pairs = tuple(zip(endings, places, strict=True))
+                yield Example(_text(prefix + key), in_tar(path, image), None, pairs)
+        if not found:
+            raise CacheError(f"{path}: a tar without images")
 
 
-def _in_folder(path: Path, folder: Path, *, labeled: bool) -> Example:
-    label = (path.parent.name if path.parent != folder else "") if labeled else None
-    key = path.relative_to(folder).with_suffix("").as_posix()
-    return Example(key, ImageFile(path), label)
+def _label_ending(name: str) -> str:
+    return key_and_ending(name)[1]
 
 
-def _in_tar(path: Path) -> Iterator[Example]:
-    """Group members whose paths agree up to the first dot in the file name, as WebDataset does."""
-    seen: set[str] = set()
-    found = False
-    for key, parts in groupby(members(path), lambda member: _key_and_ending(member[0])[0]):
-        if key in seen:
-            raise CacheError(
-                f"{path}: files of the example {key} are not next to each other; pack the tar again"
-            )
-        seen.add(key)
-        example = _joined(path, key, [place for _, place in parts])
-        if example is not None:
-            found = True
-            yield example
-    if not found:
-        raise CacheError(f"{path}: a tar without images")
+def _below(path: Path, folder: Path) -> str:
+    """Return a path from a folder that it lies in; Path.relative_to is far slower."""
+    return _text(str(path).removeprefix(str(folder)).lstrip("/"))
 
 
-def _joined(path: Path, key: str, places: Sequence[ImageFile]) -> Example | None:
-    """Join the files of one key into an example; return None if none of them is an image."""
-    endings = [(_key_and_ending(str(place.member))[1], place) for place in places]
-    notes = [(ending, place) for ending, place in endings if ending in LABELS]
-    images = [p for e, p in endings if e not in LABELS and is_image_name(Path(str(p.member)))]
-    if len(images) > 1 or len({ending for ending, _ in notes}) < len(notes):
-        names = ", ".join(str(place.member) for place in places)
-        raise CacheError(f"{path}: one example with several images or labels of a kind: {names}")
-    return Example(key, images[0], None, tuple(notes)) if images else None
+def _in_folder(path: Path, name: str, *, labeled: bool) -> Example:
+    """Label an image with the first folder under the root, as torchvision's ImageFolder does."""
+    above, slash, last = name.rpartition("/")
+    label = above.partition("/")[0] if labeled else None
+    return Example(above + slash + without_ending(last), ImageFile(path), label)
 
 
-def _key_and_ending(name: str) -> tuple[str, str]:
-    place = PurePosixPath(name)
-    stem, _, ending = place.name.partition(".")
-    return (place.parent / stem).as_posix(), ending.lower()
+def _text(name: str) -> str:
+    """Escape the bytes of a name that are not UTF-8: a manifest is, and cannot hold them."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def _several(path: Path, members: Members) -> str:
+    names = ", ".join(printable(member.name) for member in members[:10])
+    return f"{path}: one example with several images or labels of a kind: {names}"
 
 
 def _check_apart(places: Sequence[Path]) -> None:
@@ -175,21 +210,7 @@ def _check_keys(examples: Sequence[Example]) -> None:
         other = first.setdefault(example.key, example.image)
         if other is not example.image:
             raise CacheError(
-                f"key {example.key}: two images have it, {other} and {example.image}; "
-                "rename one, or make a cache of each"
+                f"key {printable(example.key)}: two images have it, {other} and {example.image}; "
+                "rename one, make a cache of each, or, if they are in different tars, begin keys "
+                "with the tar's name: --prefix-keys"
             )
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _read(key: str, ending: str, note: ImageFile) -> Any:
-    data = note.read()
-    try:
-        text = data.decode().strip()
-        if ending == "json":
-            return json.loads(text, parse_constant=_refuse)
-        return int(text) if ending == "cls" and WHOLE_NUMBER.fullmatch(text) else text
-    except (ValueError, RecursionError) as error:
-        raise ImageError(f"{key}.{ending}: cannot be read ({error})") from None

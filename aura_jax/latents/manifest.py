@@ -1,6 +1,7 @@
 """The manifest of a cache: its spec, its origin, and the contents of each shard."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,6 +38,7 @@ class Shard:
         bytes: the file's size.
         sha256: its checksum.
         skipped: the reason for each skipped image, by its key.
+        label_problems: the number of label files that could not be read, or only in part, by kind.
 
     Raises:
         CacheError: if `file` is not the name of a shard.
@@ -50,6 +52,7 @@ class Shard:
     bytes: Count
     sha256: str
     skipped: Mapping[str, str]
+    label_problems: Mapping[str, Count] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not FILE.fullmatch(self.file):  # a name from outside could lead out of the folder
@@ -98,6 +101,7 @@ class Manifest:
         classes: the names of the folders that are labels, sorted.
         shards: the files, in the order of their samples.
         statistics: the result of `aura-jax cache stats`, if it has been run.
+        left_out: the number of files that were not taken as images, by kind.
     """
 
     spec: CacheSpec
@@ -106,6 +110,7 @@ class Manifest:
     classes: tuple[str, ...]
     shards: tuple[Shard, ...]
     statistics: Statistics | None = None
+    left_out: Mapping[str, Count] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return sum(shard.count for shard in self.shards)
@@ -114,6 +119,11 @@ class Manifest:
     def skipped(self) -> dict[str, str]:
         """The reasons for skipping images, by their keys."""
         return {key: why for shard in self.shards for key, why in shard.skipped.items()}
+
+    @property
+    def label_problems(self) -> dict[str, int]:
+        """The number of label files that could not be read, or only in part, by kind."""
+        return dict(sum((Counter(shard.label_problems) for shard in self.shards), Counter()))
 
 
 def write_json(path: Path, value: Any) -> None:

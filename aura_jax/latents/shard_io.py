@@ -13,7 +13,8 @@ import numpy as np
 
 from aura_jax.errors import CacheError
 from aura_jax.extras import needs
-from aura_jax.images.readers import ImageFile, members
+from aura_jax.images.readers import in_tar
+from aura_jax.images.tars import members, opened
 from aura_jax.latents.choices import Format
 from aura_jax.latents.serialize import to_bytes
 
@@ -70,7 +71,10 @@ class _TarRecords:
     """The latents in a tar, as records."""
 
     def __init__(self, path: str):
-        self._members: list[ImageFile] = [m for name, m in members(Path(path)) if _is_latent(name)]
+        place = Path(path)
+        with opened(place) as tar:
+            found = members(place, tar)
+            self._members = [in_tar(place, each) for each in found if _is_latent(each.name)]
 
     def __len__(self) -> int:
         return len(self._members)
@@ -131,9 +135,16 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def _escaped(key: str) -> str:
-    """Escape dots in a key's file name, since WebDataset would end its key at the first one."""
+    """Escape what a key may have but a member's name may not.
+
+    These are dots in the last part, since WebDataset would end its key at the first one; and a
+    slash at the start and parts "..", with which a program could unpack the member to a place
+    outside its folder.
+    """
     folder, slash, name = key.rpartition("/")
-    return folder + slash + name.replace("%", "%25").replace(".", "%2E")
+    parts = ["%2E%2E" if part == ".." else part for part in folder.split("/")]
+    path = "/".join(parts) + slash + name.replace("%", "%25").replace(".", "%2E")
+    return f"%2F{path[1:]}" if path.startswith("/") else path
 
 
 def _is_latent(name: str) -> bool:

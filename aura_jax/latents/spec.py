@@ -48,6 +48,7 @@ class CacheSpec:
         sizes: a checksum of the sizes of their files.
         clamp: the limit of latents on both sides of zero.
         encoding: the version of the code that turns image files into shards.
+        prefix_keys: whether keys from tars begin with the tar's name.
         colors: whether ICC profiles were applied; caches that do not tell were made before that.
         max_pixels: the largest number of pixels of an image; those with more are skipped.
 
@@ -69,6 +70,7 @@ class CacheSpec:
     sizes: str
     clamp: float = LATENT_LIMIT
     encoding: int = ENCODING
+    prefix_keys: bool = False
     colors: Colors = AS_STORED
     max_pixels: int = MAX_PIXELS
 

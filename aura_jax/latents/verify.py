@@ -1,7 +1,7 @@
 """Verify a cache: its files against its manifest, and its latents against its images."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import batched
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from aura_jax.latents.quantize import dequantize, quantize
 from aura_jax.latents.serialize import Sample, parse
 from aura_jax.latents.shard_io import checksum, records
 from aura_jax.latents.source import LatentSource
-from aura_jax.latents.spec import CacheSpec
+from aura_jax.latents.spec import ENCODING, CacheSpec
 
 # The largest relative L2 distance between a cached latent and the same image encoded again, perhaps
 # on another device. In bfloat16 each is 1-2e-2 from exact; latents of other images differ by 1 or
@@ -86,12 +86,18 @@ def check_sample(
     encode, worst = encoder(spec, name, batch), 0.0
     for indices in batched(drawn, batch):
         samples = [source[index] for index in indices]
-        pixels = [_pixels(examples[sample["key"]], spec) for sample in samples]
+        pixels = [_pixels(_example(examples, sample), spec) for sample in samples]
         latents = np.asarray(encode(np.stack(pixels))).astype(np.float32)
         for sample, latent in zip(samples, latents, strict=True):
             again = dequantize(quantize(latent, spec.storage_dtype))
             worst = max(worst, _distance(sample, again))
     return worst
+
+
+def _example(examples: Mapping[str, Example], sample: Sample) -> Example:
+    if sample["key"] not in examples:
+        raise CacheError(f"{sample['key']}: the image is not there; {ELSEWHERE}")
+    return examples[sample["key"]]
 
 
 def _pixels(example: Example, spec: CacheSpec) -> Pixels8:
@@ -178,14 +184,18 @@ def _weights(source: LatentSource, weights: str | None) -> str:
 
 
 def _examples(source: LatentSource, images: Sequence[Path] | None) -> dict[str, Example]:
-    """Return the examples by key, after comparing the keys with the cache's checksum."""
+    """Return the examples by key, after comparing the keys with the cache's checksum.
+
+    Keys of caches that earlier code made are not compared: it found other images in some folders.
+    """
     manifest, folder = source.manifest, source.folder.resolve()
+    spec = manifest.spec
     places = images or [folder / name for name in manifest.origin.images]
     try:
-        shards = find_examples(places, manifest.spec.per_shard)
+        shards = find_examples(places, spec.per_shard, prefix_keys=spec.prefix_keys)
     except (AuraError, OSError) as error:
         raise CacheError(f"{error}; {ELSEWHERE}") from None
     groups = [(each.source, [e.key for e in each.examples]) for each in shards]
-    if keys_sha256(groups) != manifest.spec.keys:
+    if spec.encoding == ENCODING and keys_sha256(groups) != spec.keys:
         raise CacheError(f"the images are not those that were cached; {ELSEWHERE}")
     return {example.key: example for shard in shards for example in shard.examples}

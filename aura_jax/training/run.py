@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from aura_jax.checkpoint.loading import load
 from aura_jax.dtypes import default_compute_dtype
 from aura_jax.errors import TrainingError, counted
 from aura_jax.files import check_outside
-from aura_jax.images.readers import ImageFile, find_images
+from aura_jax.images.left_out import summary
+from aura_jax.images.readers import ImageFile, list_images
 from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.training.checkpointing import Say
 from aura_jax.training.config import PUBLISHED_LOSSES, RunSpec
@@ -38,8 +40,7 @@ def open_run(
     Raises:
         AuraError: if the spec does not fit the data, the weights, the devices or the folder.
     """
-    workdir, images = Workdir(Path(out)), _find(spec, Path(out))
-    say(f"{spec.data}: {counted(len(images), 'image')}")
+    workdir, images = Workdir(Path(out)), _find(spec, Path(out), say)
     spec, perceptual = _with_perceptual(_resolved(spec, images), say)
     recipe, vae = spec.recipe, _model(spec)
     recipe.check(vae.config, jax.device_count())
@@ -60,10 +61,13 @@ def open_run(
     return Run(trainer, data, skipped, workdir, every=every, say=say)
 
 
-def _find(spec: RunSpec, out: Path) -> Sequence[ImageFile]:
-    data = [Path(spec.data)]
+def _find(spec: RunSpec, out: Path, say: Say) -> Sequence[ImageFile]:
+    data, left_out = [Path(spec.data)], Counter()
     check_outside(out, data)
-    return find_images(data)
+    images = list_images(data, left_out)
+    others = f"; {summary(left_out)}" if left_out else ""
+    say(f"{spec.data}: {counted(len(images), 'image')}{others}")
+    return images
 
 
 def _resolved(spec: RunSpec, images: Sequence[ImageFile]) -> RunSpec:
