@@ -34,6 +34,12 @@ class CacheError(AuraError):
     """A cache of latents cannot be made, resumed or read."""
 
 
+def printable(text: str, longest: int = 200) -> str:
+    """Escape control characters and shorten a long text, such as a name in a damaged file."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:longest])
+    return shown if len(text) <= longest else f"{shown}… ({len(text)} characters)"
+
+
 def counted(count: int, noun: str) -> str:
     """Format a number with its noun, such as "1 image" or "2 images"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

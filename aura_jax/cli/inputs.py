@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence, Sized
 from pathlib import Path, PurePath
 
-from aura_jax.console import messages, progress
+from aura_jax.console import progress, warn
 from aura_jax.errors import ArrayError, AuraError, ImageError
 from aura_jax.images.readers import ImageFile, find_images
 from aura_jax.images.transforms import Pixels, crop
@@ -70,7 +70,7 @@ def each[Item, Result](
                 results.append((item, process(item)))
             except (ArrayError, ImageError) as error:
                 reason = str(error).removeprefix(f"{item}: ")
-                messages.print(f"skipped: {item}: {reason}", soft_wrap=True)
+                warn(f"skipped: {item}: {reason}")
     if not results:
         raise ImageError("every image was skipped, so nothing was written")
     return results
