@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from aura_jax.dtypes import BFLOAT16, FLOAT16, FLOAT32
 from aura_jax.errors import AuraError, CheckpointError, printable
 
-MAX_HEADER, MAX_TENSORS = 2**23, 50_000  # bytes and names: ten times those of the largest pipelines
+MAX_HEADER, MAX_TENSORS = 2**23, 20_000  # bytes and names, far above those of real pipelines
 # The names in the safetensors format of the dtypes that parameters and latents can have.
 FLOAT_TYPES = {"BF16": BFLOAT16, "F16": FLOAT16, "F32": FLOAT32}
 OTHER_ENDINGS = {".npz", ".npy", ".zip", ".h5", ".msgpack", ".onnx", ".pkl", ".tar"}
@@ -64,7 +64,7 @@ def open_safetensors(
 
     Raises:
         CheckpointError: if the file cannot be read, is a pickle, or has an invalid header or one of
-            more than 8 MB or 50,000 tensors.
+            more than 8 MB or 20,000 tensors.
     """
     path = Path(path)
     if not path.exists():
