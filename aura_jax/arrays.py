@@ -10,7 +10,8 @@ import numpy as np
 from aura_jax.dtypes import FLOATS, alternatives
 from aura_jax.errors import ArrayError, counted
 
-type Shape = tuple[int, ...]
+type Size = Any  # an int, or a symbolic dimension of `jax.export`
+type Shape = tuple[Size, ...]
 type AnyArray = jaxtyping.Array | np.ndarray  # evaluated by type checkers only: it imports jax
 
 

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from aura_jax.errors import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
@@ -14,12 +16,17 @@ messages = Console(markup=False, emoji=False, highlight=False, stderr=True)
 
 def say(line: str) -> None:
     """Print a line of results, never broken at the terminal's width."""
-    console.print(line, soft_wrap=True)
+    console.print(_escaped(line), soft_wrap=True)
 
 
-def warn(line: str) -> None:
-    """Print a line on stderr that the user should see, never broken at the terminal's width."""
-    messages.print(line, style="yellow", soft_wrap=True)
+def warn(line: str, style: str | None = None) -> None:
+    """Print a message on stderr, never broken at the terminal's width."""
+    messages.print(_escaped(line), style=style, soft_wrap=True)
+
+
+def _escaped(message: str) -> str:
+    """Escape control characters other than line breaks, which names of files may contain."""
+    return "\n".join(printable(line, len(line)) for line in message.split("\n"))
 
 
 def progress(*columns: "ProgressColumn") -> "Progress":

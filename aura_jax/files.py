@@ -19,8 +19,8 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     """Raise an error if an output file cannot be written, before any work is done for it.
 
     Raises:
-        AuraError: if the path is a folder, lies in a missing or read-only one, has a name that the
-            file system cannot hold, or exists and `overwrite` is false.
+        AuraError: if the path is a folder, lies in a missing or read-only one, is a dangling link,
+            has a name that the file system cannot hold, or exists and `overwrite` is false.
     """
     _check_name(path)
     if path.is_dir():
@@ -90,6 +90,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         AuraError: if the file cannot be written, with the system's reason.
     """
     path = Path(path)
+    _check_name(path)
     temporary = _beside(path)
     try:
         _create(temporary)
@@ -134,12 +135,16 @@ def remove_leftovers(path: Path) -> None:
 
 
 def _check_name(path: Path) -> None:
-    """Check that the file system can hold a path, whose parts may be too long for it."""
+    """Check that the file system can hold a path, and that it is not a link to nowhere."""
+    if "\0" in str(path):
+        raise AuraError(f"{str(path)!r}: no file can have a name with a null byte")
     try:
         with suppress(FileNotFoundError, NotADirectoryError):
             path.lstat()
     except OSError as error:
         raise AuraError(f"{path}: cannot be written ({error.strerror})") from None
+    if path.is_symlink() and not path.exists():
+        raise AuraError(f"{path}: is a link to a file that does not exist; remove it first")
 
 
 def _check_writable(place: Path, path: Path) -> None:

@@ -7,6 +7,7 @@ flip, so that decoding can cut the padding off.
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,22 @@ from jax.typing import DTypeLike
 from safetensors.numpy import save_file
 
 from aura_jax.checkpoint.loading import load
-from aura_jax.checkpoint.tensors import FLOAT_TYPES, StoredTensor, open_safetensors
+from aura_jax.checkpoint.tensors import (
+    FLOAT_TYPES,
+    StoredTensor,
+    check_ending,
+    open_safetensors,
+)
 from aura_jax.config import AuraConfig
-from aura_jax.errors import CheckpointError
+from aura_jax.errors import CheckpointError, printable
 from aura_jax.files import replacing
 from aura_jax.images.transforms import Pixels, Pixels8, pad, to_uint8
 from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.runtime.codec import Codec
 from aura_jax.symmetry import FLIPS, Flip, flip_images, flip_latents
+
+LATENTS = "latents"  # the entry of metadata that only files of latents have
+FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 type Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
@@ -121,29 +130,46 @@ def psnr(a: Pixels8, b: Pixels8) -> float:
     return float(dm_pix.psnr(a / np.float32(255), b / np.float32(255)))
 
 
-def write_latents(path: Path, latents: Mapping[str, Latent], config: AuraConfig) -> None:
-    """Write latents by name to a safetensors file, with the config of the model that made them.
+@dataclasses.dataclass(frozen=True)
+class LatentFile:
+    """What a file of latents holds.
+
+    Attributes:
+        latents: the latents by name.
+        config: the config of the model that made them.
+        weights: the fingerprint of that model's parameters; None in files that have none.
+    """
+
+    latents: Mapping[str, Latent]
+    config: AuraConfig
+    weights: str | None = None
+
+
+def write_latents(path: Path, file: LatentFile) -> None:
+    """Write latents to a safetensors file, with the config and fingerprint of their model.
 
     Raises:
-        AuraError: if the file cannot be written.
+        AuraError: if the file cannot be written, or has the ending of another format.
     """
-    arrays = {name: np.ascontiguousarray(latent.values) for name, latent in latents.items()}
-    boxes = {name: latent.box for name, latent in latents.items()}
-    about = {"config": dataclasses.asdict(config), "boxes": boxes}
+    check_ending(path)
+    arrays = {name: np.ascontiguousarray(z.values) for name, z in file.latents.items()}
+    boxes = {name: latent.box for name, latent in file.latents.items()}
+    weights = {} if file.weights is None else {"weights": file.weights}
+    about = {"config": dataclasses.asdict(file.config), "boxes": boxes, **weights}
     # One entry: safetensors 0.8 orders several at random, and equal latents should be equal files.
     with replacing(path) as temporary:
-        save_file(arrays, temporary, {"latents": json.dumps(about)})
+        save_file(arrays, temporary, {LATENTS: json.dumps(about)})
 
 
-def read_latents(path: Path) -> tuple[dict[str, Latent], AuraConfig]:
-    """Read a file that `write_latents` wrote: its latents by name, and the model's config.
+def read_latents(path: Path) -> LatentFile:
+    """Read a file that `write_latents` wrote.
 
     Raises:
         CheckpointError: if the file cannot be read, or was not written by `write_latents`.
     """
     stored = open_safetensors(path)
     try:
-        about = json.loads(stored.metadata["latents"])
+        about = json.loads(stored.metadata[LATENTS])
         config = AuraConfig(**about["config"])
         latents = {
             name: Latent(_values(tensor, config), _box(about["boxes"][name], tensor, config))
@@ -151,10 +177,13 @@ def read_latents(path: Path) -> tuple[dict[str, Latent], AuraConfig]:
         }
         if not latents:
             raise ValueError("it holds none")
+        weights = about.get("weights")
+        if weights is not None and not FINGERPRINT.fullmatch(weights):
+            raise ValueError("its fingerprint of weights is not one")
     except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
-        message = f"{path}: not latents as `aura-jax encode` writes them ({error})"
+        message = f"{path}: not latents as `aura-jax encode` writes them ({printable(str(error))})"
         raise CheckpointError(message) from None
-    return latents, config
+    return LatentFile(latents, config, weights)
 
 
 def _values(tensor: StoredTensor, config: AuraConfig) -> np.ndarray:

@@ -7,16 +7,21 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from aura_jax.checkpoint.tensors import StoredCheckpoint, StoredTensor, is_pickle, open_safetensors
-from aura_jax.errors import CheckpointError
+from aura_jax.checkpoint.prefix import NETWORKS
+from aura_jax.checkpoint.shards import open_checkpoint
+from aura_jax.checkpoint.tensors import StoredCheckpoint, StoredTensor, is_pickle
+from aura_jax.errors import CheckpointError, printable
 from aura_jax.extras import needs
 
-NETWORKS = ("encoder", "decoder")
 MAX_DEPTH = 3  # of nested mappings; a mapping may contain itself
 
 
 def open_source(
-    path: Path, *, allow_pickle: bool, networks: Collection[str] = NETWORKS
+    path: Path,
+    *,
+    allow_pickle: bool,
+    networks: Collection[str] = NETWORKS,
+    key: str | None = None,
 ) -> StoredCheckpoint:
     """Open a file of weights, recognized by its content as safetensors or a pickle.
 
@@ -26,21 +31,25 @@ def open_source(
         path: the file.
         allow_pickle: whether a pickle may be read (with weights_only=True, so no code is run).
         networks: parts of parameter names, any of which marks the state dict in a pickle.
+        key: the key of the state dict in a pickle with several, with dots between nested keys.
 
     Raises:
-        CheckpointError: if the file cannot be read, is a pickle without `allow_pickle`, or is a
-            pickle without exactly one such state dict.
+        CheckpointError: if the file cannot be read, is a pickle without `allow_pickle`, is a pickle
+            without exactly one such state dict or without one under the key, or has no keys.
         AuraError: if it is a pickle and PyTorch is not installed.
     """
     try:
-        return open_safetensors(path)
+        stored = open_checkpoint(path)
     except CheckpointError:
         if allow_pickle and path.is_file() and is_pickle(path):
-            return _open_pickle(path, networks)
+            return _open_pickle(path, networks, key)
         raise
+    if key is not None:
+        raise CheckpointError(f"{path}: is not a pickle, so it has no key {key!r}; omit --key")
+    return stored
 
 
-def _open_pickle(path: Path, networks: Collection[str]) -> StoredCheckpoint:
+def _open_pickle(path: Path, networks: Collection[str], key: str | None) -> StoredCheckpoint:
     with needs("torch"):
         import torch  # late: safetensors do not need its 5 GB
     try:
@@ -51,14 +60,16 @@ def _open_pickle(path: Path, networks: Collection[str]) -> StoredCheckpoint:
             "more than tensors and could run code; save its state dict alone"
         ) from None
     states = dict(_state_dicts(content, "", networks))
-    if len(states) != 1:
-        found = ", ".join(states) or f"only a {type(content).__name__}"
+    if key not in states and (key is not None or len(states) != 1):
+        wanted = "one state dict" if key is None else f"a state dict under the key {key!r}"
+        found = printable(", ".join(states)) or f"only a {type(content).__name__}"
+        advice = "; choose one with --key" if states else ""
         raise CheckpointError(
-            f"{path}: expected one state dict with tensors of {' or '.join(networks)}, "
-            f"found {found}"
+            f"{path}: expected {wanted} with tensors of {' or '.join(networks)}, "
+            f"found {found}{advice}"
         )
-    tensors = {name: _stored(tensor) for name, tensor in next(iter(states.values())).items()}
-    return StoredCheckpoint(str(path), tensors, {})
+    state = states[key] if key is not None else next(iter(states.values()))
+    return StoredCheckpoint(str(path), {n: _stored(tensor) for n, tensor in state.items()}, {})
 
 
 def _is_zip(path: Path) -> bool:

@@ -25,6 +25,6 @@ def flax_outputs(vae: AuraEquiVAE, part: Part, x: np.ndarray) -> Outputs:
 @jax.jit
 def _stage_outputs(network: Chain, x: Float[Array, "b h w c"]) -> dict[str, Array]:
     outputs = {}
-    for name, stage in network.stages():
+    for name, stage in network.stages:
         x = outputs[name] = stage(x)
     return outputs

@@ -18,6 +18,7 @@ from aura_jax.training.init import new_model
 from aura_jax.training.networks.discriminator import DEPTH
 from aura_jax.training.networks.lpips import Perceptual
 from benchmarks.golden import GOLDEN_WEIGHTS, read_golden
+from tests.checkpoint_files import Tensors, read
 from tests.random_models import random_lpips, random_vae
 from tests.recipes import ONE_LEVEL
 
@@ -74,6 +75,20 @@ def golden_vae() -> AuraEquiVAE:
 def tiny_vae() -> AuraEquiVAE:
     """Make a random f2 model in bfloat16, small enough to write and load many times."""
     return random_vae(TINY_CONFIG, jnp.bfloat16)
+
+
+@pytest.fixture(scope="session")
+def whole(tiny_vae: AuraEquiVAE, tmp_path_factory: pytest.TempPathFactory) -> Tensors:
+    """Make a tiny checkpoint in PyTorch's layout."""
+    path = tmp_path_factory.mktemp("whole") / "whole"
+    aura_jax.save(tiny_vae, path, layout="torch")
+    return read(path)
+
+
+@pytest.fixture
+def tensors(whole: Tensors) -> Tensors:
+    """Copy the tiny checkpoint, to be broken and written; arrays are replaced, never changed."""
+    return dict(whole)
 
 
 @pytest.fixture(scope="session")

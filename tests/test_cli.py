@@ -20,7 +20,8 @@ from aura_jax import AuraConfig, AuraError
 from aura_jax.arrays import relative_error
 from aura_jax.cli import app as cli
 from aura_jax.images.transforms import to_uint8
-from aura_jax.photo_latents import Latent, read_latents, write_latents
+from aura_jax.model.parameters import fingerprint
+from aura_jax.photo_latents import Latent, LatentFile, read_latents, write_latents
 from convert.tolerances import FP32_PARITY
 from tests.commands import invoke, start
 from tests.conftest import GOLDEN_CONFIG, GOLDEN_WEIGHTS, ROOT, TINY_CONFIG
@@ -90,12 +91,12 @@ def test_reconstruct_writes_a_grid_and_numbers(photo: Path, tmp_path: Path):
 def test_size_and_crop(photo: Path, tmp_path: Path):
     z = tmp_path / "z.st"
     command("encode", photo, "--out", z, *WEIGHTS, "--size", "16", "--crop", "8")
-    latents, config = read_latents(z)
-    vae = aura_jax.load(GOLDEN_WEIGHTS)
+    file = read_latents(z)
+    latents, vae = file.latents, aura_jax.load(GOLDEN_WEIGHTS)
     expected = aura_jax.encode(vae, read_image(photo)[None, 8:24, 8:24])[0]
     assert relative_error(latents["corner"].values, np.asarray(expected)) <= FP32_PARITY
     assert latents["corner"].box == (0, 0, 16, 16)
-    assert config == vae.config
+    assert (file.config, file.weights) == (vae.config, fingerprint(vae))
 
 
 def test_several_photos_of_several_sizes(photo: Path, tmp_path: Path):
@@ -202,7 +203,7 @@ def test_folders_and_tars_and_images_that_are_skipped(photo: Path, tmp_path: Pat
         assert f"skipped: {folder}/c.png: an image of 45 x 7: each side needs 8" in result.stderr
         assert written.exists()
         assert f"wrote {written}" in result.stdout
-    assert [*read_latents(z)[0]] == ["a", "d"]
+    assert [*read_latents(z).latents] == ["a", "d"]
 
 
 def test_images_too_large_for_the_memory_are_skipped(
@@ -224,7 +225,7 @@ def test_images_too_large_for_the_memory_are_skipped(
         assert "1 of 2 images skipped; the others are written" in str(result.exception)
         assert f"skipped: {refused}: needs " in result.stderr
         assert "of memory, and the device has 0 bytes; use smaller images\n" in result.stderr
-    assert [*read_latents(tmp_path / "new-encode")[0]] == ["twin"]
+    assert [*read_latents(tmp_path / "new-encode").latents] == ["twin"]
     assert size_of(tmp_path / "new-decode" / "twin.png") == (40, 30)
 
 
@@ -292,7 +293,7 @@ def test_equal_images_have_no_number_in_json(tmp_path: Path):
 def test_latents_named_as_no_file_can_be(tmp_path: Path, name: str):
     values = np.zeros((1, 1, 16), np.float32)
     latents = {"good": Latent(values, (0, 0, 8, 8)), name: Latent(values, (0, 0, 8, 8))}
-    write_latents(tmp_path / "z.st", latents, GOLDEN_CONFIG)
+    write_latents(tmp_path / "z.st", LatentFile(latents, GOLDEN_CONFIG))
     with pytest.raises(AuraError, match="no file can have this name"):
         command("decode", tmp_path / "z.st", "--out", tmp_path / "out", *WEIGHTS)
     assert [path.name for path in tmp_path.iterdir()] == ["z.st"]

@@ -1,6 +1,5 @@
 """python -m convert: what it writes, what it proves, and what it refuses."""
 
-import contextlib
 import dataclasses
 import re
 import subprocess
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 import aura_jax
 from aura_jax import AuraConfig, AuraError, CheckpointError
 from aura_jax.arrays import relative_error
+from aura_jax.checkpoint.hub import find_checkpoint
 from convert.__main__ import app
 from convert.parity import StageError, verify
 from convert.source import open_source
@@ -24,6 +24,8 @@ from convert.tolerances import FP32_PARITY, FP32_STORAGE
 from convert.torch_reference import TorchAuraEquiVAE
 from tests.commands import invoke
 from tests.conftest import CHECKPOINTS, GOLDEN_WEIGHTS, ROOT, Golden
+
+TRAINED = [find_checkpoint("small"), *CHECKPOINTS[1:]]
 
 
 def convert(*words: str | Path) -> str:
@@ -53,8 +55,9 @@ def test_the_twin_has_the_published_tensors():
     assert sum(tensor.numel() for tensor in state.values()) == 334_534_931
 
 
-@pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("checkpoint", TRAINED, ids=lambda path: path.name)
 def test_every_stage_of_a_converted_checkpoint_matches_pytorch(checkpoint: Path, tmp_path: Path):
+    """Of trained weights, whose errors in bfloat16 are those of single roundings."""
     text = convert(checkpoint, tmp_path / "flax", "--verify")
     assert re.search(r"all \d+ stages within tolerance", text)
     assert "decoder.up.3.upsample" in text
@@ -109,80 +112,6 @@ def test_verification_names_the_first_stage_that_differs(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda s: s,
-        lambda s: {"step": torch.tensor(3), "model": s},
-        lambda s: {"nets": {"vae": s, "disc": {"conv.weight": torch.zeros(1)}}},
-    ],
-)
-def test_pickles_only_when_allowed(tmp_path: Path, legacy: bool, wrap: Any):
-    source, target = tmp_path / "pickle.pt", tmp_path / "out.safetensors"
-    state = load_file(GOLDEN_WEIGHTS)
-    state = {f"module.{name}": tensor for name, tensor in state.items()}
-    torch.save(wrap(state), source, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(CheckpointError, match=r"is a pickle.*--allow-pickle"):
-        convert(source, target)
-    convert(source, target, "--allow-pickle", "--layout", "torch")
-    returned = load_file(target)
-    assert all(torch.equal(returned[name], t) for name, t in load_file(GOLDEN_WEIGHTS).items())
-
-
-class Harmful:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (Path("harm"),)
-
-
-def test_pickles_that_run_code_are_refused_even_then(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.chdir(tmp_path)
-    endless: dict[str, Any] = {}
-    endless["self"] = endless
-    for content, message in (
-        ({"encoder": Harmful()}, "torch cannot read this pickle with weights_only"),
-        (
-            {"step": 3},
-            "expected one state dict with tensors of encoder or decoder, found only a dict",
-        ),
-        ([1, 2], "found only a list"),
-        ({0: torch.zeros(1), ("a",): torch.zeros(1)}, "found only a dict"),
-        (endless, "torch cannot read this pickle|found only a dict"),
-        (
-            {"model": {"encoder.a": torch.zeros(1)}, "ema": {"decoder.a": torch.zeros(1)}},
-            "model, ema",
-        ),
-        (
-            {"encoder.conv_in.bias": torch.zeros(3).to_sparse()},
-            "torch cannot read this pickle|found only a dict",
-        ),
-    ):
-        torch.save(content, "harmful.pt")
-        with pytest.raises(CheckpointError, match=message):
-            convert("harmful.pt", "out.safetensors", "--allow-pickle")
-    Path("harmful.pt").write_bytes(Path("harmful.pt").read_bytes()[:300])
-    with pytest.raises(CheckpointError, match=r"^harmful\.pt: "):
-        convert("harmful.pt", "out.safetensors", "--allow-pickle")
-    assert [path.name for path in tmp_path.iterdir()] == ["harmful.pt"]
-
-
-def test_a_corrupt_pickle_is_a_checkpoint_error(tmp_path: Path):
-    path = tmp_path / "broken.pt"
-    state = {"encoder.a": torch.zeros(2, 3), "step": 3}
-    rng = np.random.default_rng(0)
-    for legacy in (False, True):
-        torch.save(state, path, _use_new_zipfile_serialization=not legacy)
-        whole = path.read_bytes()
-        for _ in range(100):
-            content = bytearray(whole)
-            content[rng.integers(4, len(whole))] ^= 1 << rng.integers(8)
-            path.write_bytes(content[: rng.integers(5, 2 * len(whole))])
-            with contextlib.suppress(CheckpointError):
-                open_source(path, allow_pickle=True)
-
-
 def test_a_stage_passes_only_in_both_dtypes():
     good = StageError("stage", fp32=1e-6, torch_fp32=1e-6, bf16=1.1e-2, torch_bf16=1e-2)
     assert good.passes
@@ -190,28 +119,13 @@ def test_a_stage_passes_only_in_both_dtypes():
     assert not dataclasses.replace(good, fp32=4e-6).passes
     assert not dataclasses.replace(good, fp32=np.nan).passes
     assert not dataclasses.replace(good, bf16=np.nan).passes
-    small = dataclasses.replace(good, bf16=3e-3, torch_bf16=2e-3)
-    assert small.passes
-    for output in ("encoder.conv_out", "decoder.conv_out"):  # what users get has no allowance
-        assert not dataclasses.replace(small, stage=output).passes
+    assert not dataclasses.replace(good, bf16=3e-3, torch_bf16=2e-3).passes  # however small
 
 
 def test_errors_relative_to_zero():
     zero = np.zeros(3)
     assert relative_error(zero, zero) == 0
     assert relative_error(zero + 1, zero) == np.inf
-
-
-def test_non_contiguous_tensors_of_a_pickle(tmp_path: Path):
-    state = load_file(GOLDEN_WEIGHTS)
-    strided = {
-        name: t.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0) if t.ndim == 4 else t
-        for name, t in state.items()
-    }
-    torch.save(strided, tmp_path / "strided.pt")
-    source = open_source(tmp_path / "strided.pt", allow_pickle=True)
-    for name, tensor in source.tensors.items():
-        np.testing.assert_array_equal(tensor.read().astype(np.float32), state[name].float().numpy())
 
 
 def test_refusals_leave_nothing(tmp_path: Path):

@@ -1,13 +1,10 @@
 """Mutated files give the loader's own error, or exactly the tensors that are in them."""
 
-import json
-import math
 import struct
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 import pytest
 from flax import nnx
@@ -15,81 +12,26 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 import aura_jax
-from aura_jax import AuraConfig, CheckpointError
-from aura_jax.checkpoint.describe import summarize
-from aura_jax.checkpoint.names import WRAPPERS, oihw, torch_name
-from aura_jax.checkpoint.tensors import open_safetensors
+from aura_jax import CheckpointError
+from aura_jax.checkpoint.names import oihw, torch_name
 from aura_jax.model.parameters import parameters
+from benchmarks import fuzz
+from benchmarks.mutations import KINDS, TOKENS, Mutation, bombs, independently_read, mutate
+from tests.commands import invoke
 from tests.random_models import random_vae
 
-TYPES = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32}
-CONFIG = AuraConfig(ch=64, ch_mult=(1,), num_res_blocks=1, z_channels=4)
-TOKENS = [
-    b"0",
-    b"9",
-    b'"',
-    b"{",
-    b"}",
-    b"[",
-    b"]",
-    b",",
-    b":",
-    b"\\",
-    b"\xff",
-    b"\x00",
-    b"-",
-    b"e9",
-]
-
 mutations = st.tuples(
-    st.sampled_from(["replace", "insert", "delete", "swap", "truncate", "extend"]),
+    st.sampled_from(KINDS),
     st.floats(0, 1, exclude_max=True),
     st.floats(0, 1, exclude_max=True),
     st.sampled_from(TOKENS) | st.binary(min_size=1, max_size=8),
 )
 
 
-def mutate(data: bytes, header: int, mutation: tuple[str, float, float, bytes]) -> bytes:
-    """Breaks a file at one place, nine times in ten within its header."""
-    kind, where, other, new = mutation
-    reach = header if other < 0.9 else len(data)
-    i = int(where * reach)
-    j = int((where * 7919 % 1) * reach)
-    match kind:
-        case "replace":
-            return data[:i] + new + data[i + len(new) :]
-        case "insert":
-            return data[:i] + new + data[i:]
-        case "delete":
-            return data[:i] + data[i + len(new) :]
-        case "swap":
-            i, j = sorted((i, j))
-            return data[:i] + data[j : j + 8] + data[i + 8 : j] + data[i : i + 8] + data[j + 8 :]
-        case "truncate":
-            return data[: int(where * len(data))]
-        case _:
-            return data + new
-
-
-def independently_read(data: bytes) -> dict[str, np.ndarray]:
-    """The tensors of a file that the loader took, by the format's own definition."""
-    (size,) = struct.unpack("<Q", data[:8])
-    tensors = {}
-    for name, entry in json.loads(data[8 : 8 + size]).items():
-        if name != "__metadata__":
-            start, end = (8 + size + offset for offset in entry["data_offsets"])
-            dtype = TYPES[entry["dtype"]]
-            assert math.prod(entry["shape"]) * np.dtype(dtype).itemsize == end - start
-            array = np.frombuffer(data[start:end], dtype).reshape(entry["shape"])
-            plain = ".".join(part for part in name.split(".") if part not in WRAPPERS)
-            tensors[plain] = array
-    return tensors
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A small checkpoint, to be broken."""
-    aura_jax.save(random_vae(CONFIG, np.float16), tmp_path / "file", layout="torch")
+    aura_jax.save(random_vae(fuzz.CONFIG, np.float16), tmp_path / "file", layout="torch")
     return tmp_path / "file"
 
 
@@ -102,7 +44,7 @@ def mutated_files(path: Path, count: int) -> Callable[[Callable[[bytes], bool]],
         @seed(0)
         @settings(max_examples=count, deadline=None, database=None)
         @given(st.lists(mutations, min_size=1, max_size=3))
-        def each(changes: list[tuple[str, float, float, bytes]]) -> None:
+        def each(changes: list[Mutation]) -> None:
             broken = data
             for change in changes:
                 broken = mutate(broken, header, change)
@@ -116,17 +58,21 @@ def mutated_files(path: Path, count: int) -> Callable[[Callable[[bytes], bool]],
 
 
 def test_headers_of_mutated_files(path: Path):
-    def check(data: bytes) -> bool:
-        try:
-            summary = summarize(open_safetensors(path))
-        except CheckpointError:
-            return False
-        expected = independently_read(data)
-        assert summary.tensors == len(expected)
-        assert summary.parameters == sum(array.size for array in expected.values())
-        return True
+    mutated_files(path, 300)(lambda _: fuzz.read_right(path))
 
-    mutated_files(path, 600)(check)
+
+def test_bombs(path: Path):
+    """All but the damaged config of another program are refused."""
+    for name, content in bombs(path.read_bytes()).items():
+        path.write_bytes(content)
+        assert fuzz.read_right(path) == (name == "metadata"), name
+
+
+def test_the_command_counts_what_was_read():
+    lines = invoke(fuzz.app, "--cases", 40, "--seed", 1).splitlines()
+    assert lines[0].startswith("40 files at ")
+    assert "refused" in lines[0]
+    assert "of memory at most" in lines[1]
 
 
 def test_values_of_mutated_files(path: Path):

@@ -9,8 +9,9 @@ from huggingface_hub import constants
 
 import aura_jax
 from aura_jax import CheckpointError
-from tests.conftest import GOLDEN_CONFIG
-from tests.hub_server import CONTENT, Hub
+from aura_jax.model.parameters import fingerprint
+from tests.conftest import GOLDEN_CONFIG, GOLDEN_WEIGHTS
+from tests.hub_server import CONTENT, REPOS, Hub
 
 PUBLISHED = "fal/AuraEquiVAE"
 
@@ -60,11 +61,52 @@ def test_files_missing_on_the_hub(name: str, message: str):
         aura_jax.load(name)
 
 
-def test_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    use(monkeypatch, "http://127.0.0.1:9", tmp_path)  # nothing listens on the discard port
-    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's waits between tries
-    with pytest.raises(CheckpointError, match=r"fal/AuraEquiVAE: .*check your connection"):
-        aura_jax.load(PUBLISHED)
+def test_revisions_tokens_and_folders(hub: Hub, tmp_path: Path):
+    commit, folder = "1" * 40, tmp_path / "elsewhere"
+    aura_jax.load("someone/copy", revision=commit, cache_dir=folder, token="hf_secret")
+    assert hub.revisions == [commit]
+    assert hub.tokens == ["Bearer hf_secret"]
+    assert [path.name for path in folder.glob("models--*")] == ["models--someone--copy"]
+    with pytest.raises(CheckpointError, match=r"is on this machine and has no revision 'main'"):
+        aura_jax.load(GOLDEN_WEIGHTS, revision="main")
+
+
+def test_shards_are_fetched(hub: Hub, tmp_path: Path):
+    for name in ("someone/shards", f"someone/shards/{REPOS['someone/shards'][0]}"):
+        vae = aura_jax.load(name)
+        assert fingerprint(vae) == fingerprint(aura_jax.load(GOLDEN_WEIGHTS))
+    assert hub.downloads == [0, 0, 0]
+
+
+@pytest.mark.parametrize("how", ["offline", "unreachable"])
+@pytest.mark.parametrize("name", [PUBLISHED, "someone/copy", "someone/shards"])
+def test_without_a_network_the_cache_is_used(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, how: str
+):
+    aura_jax.load(name)
+    disconnect(monkeypatch, tmp_path, how)
+    assert aura_jax.load(name).config == GOLDEN_CONFIG
+    assert len(hub.revisions) == 1
+    with pytest.raises(CheckpointError, match=r"copy/c\.safetensors: no such file, and it"):
+        aura_jax.load("someone/copy/c.safetensors")
+
+
+@pytest.mark.parametrize("how", ["offline", "unreachable"])
+@pytest.mark.parametrize("name", [PUBLISHED, "some/thing", "some/thing/a.safetensors"])
+def test_without_a_network_an_unknown_name_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, how: str
+):
+    disconnect(monkeypatch, tmp_path, how)
+    with pytest.raises(CheckpointError, match=f"{name}: .*check your connection") as error:
+        aura_jax.load(name)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def disconnect(monkeypatch: pytest.MonkeyPatch, cache: Path, how: str) -> None:
+    """Turn the network off, and let the client's waits between tries fail."""
+    use(monkeypatch, "http://127.0.0.1:9", cache)  # nothing listens on the discard port
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", how == "offline")
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail(f"waits {seconds} s"))
 
 
 def test_a_broken_download_resumes_where_it_broke(hub: Hub, monkeypatch: pytest.MonkeyPatch):

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from aura_jax import AuraConfig, CheckpointError
-from aura_jax.photo_latents import Latent, read_latents, write_latents
+from aura_jax.photo_latents import Latent, LatentFile, read_latents, write_latents
 
 CONFIG = AuraConfig()
 VALUES = np.random.default_rng(0).normal(size=(2, 3, 16)).astype(ml_dtypes.bfloat16)
@@ -19,9 +19,10 @@ ABOUT = {"config": json.loads(CONFIG.to_json()), "boxes": {"a": [0, 0, 20, 9]}}
 def test_there_and_back(tmp_path: Path):
     latents = {"a": Latent(VALUES, (0, 0, 20, 9)), "b": Latent(VALUES[:1], (1, 2, 3, 4))}
     for i in range(8):
-        write_latents(tmp_path / str(i), latents, CONFIG)
-        read, config = read_latents(tmp_path / str(i))
-        assert config == CONFIG
+        write_latents(tmp_path / str(i), LatentFile(latents, CONFIG, "0a" * 32))
+        file = read_latents(tmp_path / str(i))
+        read = file.latents
+        assert (file.config, file.weights) == (CONFIG, "0a" * 32)
         assert {name: z.box for name, z in read.items()} == {"a": (0, 0, 20, 9), "b": (1, 2, 3, 4)}
         assert read["a"].values.dtype == VALUES.dtype
         np.testing.assert_array_equal(read["a"].values, VALUES)
@@ -39,6 +40,8 @@ def test_the_box_moves_with_the_flip():
     ("values", "about", "message"),
     [
         (VALUES, {}, "'config'"),
+        (VALUES, {**ABOUT, "weights": "\x1b[31m"}, "its fingerprint of weights is not one"),
+        (VALUES, {**ABOUT, "weights": ["0a"]}, "expected string"),
         (VALUES, {**ABOUT, "boxes": {}}, "'a'"),
         (VALUES, {**ABOUT, "boxes": {"a": [0, 0, 25, 9]}}, "does not lie in an image of 24 x 16"),
         (VALUES, {**ABOUT, "boxes": {"a": [0, 0]}}, "not enough values"),

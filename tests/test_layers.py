@@ -8,6 +8,7 @@ from flax import nnx
 
 from aura_jax.arrays import relative_error
 from aura_jax.config import HEAD_DIM, NORM_GROUPS
+from aura_jax.dtypes import BFLOAT16
 from aura_jax.model import layers
 from convert.tolerances import FP32_MEAN, FP32_PARITY
 
@@ -88,3 +89,21 @@ def test_upsample_repeats_pixels():
     up.conv.kernel[...] = kernel_of_one_tap(1, 1)
     x = jax.random.normal(jax.random.key(0), (1, 3, 2, 32))
     np.testing.assert_allclose(up(x), jnp.kron(x, jnp.ones((1, 2, 2, 1))), rtol=1e-6)
+
+
+def test_convolutions_round_once():
+    """With seeded values: two roundings have 1.4 times the error of one."""
+    conv = layers.conv3x3(8, 8, dtype=BFLOAT16, param_dtype=BFLOAT16, rngs=nnx.Rngs(0))
+    assert conv.bias is not None
+    rng = np.random.default_rng(0)
+    x, conv.bias[...] = (
+        jnp.asarray(rng.normal(size=shape), jnp.bfloat16) for shape in ((1, 32, 32, 8), (8,))
+    )
+    y = conv(x)
+    assert y.dtype == jnp.bfloat16
+    kernel, bias = np.asarray(conv.kernel[...], np.float64), np.asarray(conv.bias[...], np.float64)
+    padded = np.pad(np.asarray(x, np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+    exact = np.einsum("bhwcij,ijco->bhwo", windows, kernel) + bias
+    rounding = relative_error(exact.astype(jnp.bfloat16), exact)
+    assert relative_error(np.asarray(y), exact) <= 1.01 * rounding

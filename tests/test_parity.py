@@ -126,7 +126,7 @@ def test_the_measure_catches(
 
 def until(last: str, network: Chain, x: jax.Array) -> jax.Array:
     """The output of a stage."""
-    for name, stage in network.stages():
+    for name, stage in network.stages:
         x = stage(x)
         if name == last:
             return x

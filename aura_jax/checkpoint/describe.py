@@ -5,28 +5,43 @@ import math
 
 from aura_jax.checkpoint.infer_config import find_config
 from aura_jax.checkpoint.loading import NOUN
-from aura_jax.checkpoint.names import Layout, in_layout, layout_of
+from aura_jax.checkpoint.names import WRAPPERS, Layout, in_layout, layout_of
 from aura_jax.checkpoint.tensors import StoredCheckpoint
 from aura_jax.checkpoint.validation import misfits, raise_all, unwrapped
 from aura_jax.config import AuraConfig
 from aura_jax.dtypes import FLOAT32
+from aura_jax.errors import printable
 from aura_jax.model.parameters import blueprint, shapes_of
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """The counts and dtypes of a checkpoint whose names and shapes have been checked."""
+    """The counts and dtypes of a checkpoint whose names and shapes have been checked.
+
+    Attributes:
+        layout: its names and axes, PyTorch's or Flax's.
+        config: the sizes of the model.
+        tensors: their number.
+        parameters: their number.
+        dtypes: the file format's names of the dtypes.
+        prefix: the part of the stored names that has been removed from all of them.
+        wrappers: the parts of training wrappers that some of the stored names have.
+    """
 
     layout: Layout
     config: AuraConfig
     tensors: int
     parameters: int
     dtypes: tuple[str, ...]
+    prefix: str
+    wrappers: tuple[str, ...]
 
     def __str__(self) -> str:
         types = " and ".join(self.dtypes)
         counts = f"{self.parameters:,} parameters in {self.tensors} tensors, {types}"
-        return f"{counts}, {self.layout} layout\n{self.config}"
+        prefix = f', names under the prefix "{printable(self.prefix)}"' if self.prefix else ""
+        wrappers = f", names with {' and '.join(self.wrappers)}" if self.wrappers else ""
+        return f"{counts}, {self.layout} layout{prefix}{wrappers}\n{self.config}"
 
 
 def summarize(stored: StoredCheckpoint) -> Summary:
@@ -46,4 +61,6 @@ def summarize(stored: StoredCheckpoint) -> Summary:
         tensors=len(tensors),
         parameters=sum(math.prod(tensor.shape) for tensor in tensors.values()),
         dtypes=tuple(sorted({tensor.dtype for tensor in tensors.values()})),
+        prefix=stored.prefix,
+        wrappers=tuple(sorted(WRAPPERS & {part for n in stored.tensors for part in n.split(".")})),
     )

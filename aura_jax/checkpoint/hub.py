@@ -1,40 +1,66 @@
 """Find the file of a checkpoint by path or by a repository id of the Hugging Face hub."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from aura_jax.errors import CheckpointError
+from aura_jax.checkpoint.shards import INDEX_ENDING, PICKLES, SAFETENSORS, choose, read_index
+from aura_jax.errors import CheckpointError, printable
 
 REPO_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>.+))?")
-CHECKPOINT_ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt")
+CHECKPOINT_ENDINGS = (SAFETENSORS, INDEX_ENDING, *PICKLES)
 EMBEDDED = "small"  # the checkpoint that comes with the package
 PUBLISHED_FILES = {"fal/AuraEquiVAE": "vae_epoch_3_step_49501_bf16.pt"}
+PATIENCE = 2.5  # seconds for the hub's first answer, after which the cache is used
 
 
-def find_checkpoint(path_or_repo_id: str | Path) -> Path:
+def find_checkpoint(
+    path_or_repo_id: str | Path,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+) -> Path:
     """Return the local file of a checkpoint, downloading it to the hub client's cache if needed.
 
+    Without a network, or with HF_HUB_OFFLINE=1, files in that cache are used.
+
     Args:
-        path_or_repo_id: "small", the checkpoint that comes with the package; a path;
-            "owner/name", a repository with one checkpoint file; or "owner/name/file" for one of
-            several files.
+        path_or_repo_id: "small", the checkpoint that comes with the package; a file; a folder or
+            "owner/name", a repository, with one checkpoint; or "owner/name/file" for one of
+            several. A checkpoint of several files is found by their index.
+        revision: a branch, tag or commit of the repository.
+        cache_dir: the folder of downloads, by default that of the hub's client.
+        token: an access token, or whether to use the one that the client has stored.
+
+    Returns:
+        The file, or the index of the files.
 
     Raises:
         CheckpointError: if there is no such file, or it cannot be downloaded.
     """
-    if path_or_repo_id == EMBEDDED:
-        return Path(__file__).parent.parent / "weights" / f"{EMBEDDED}.safetensors"
-    path = Path(path_or_repo_id)
-    try:
-        if path.exists():
-            return path
-    except OSError as error:  # such as a parent folder without permission
-        raise CheckpointError(f"{path}: {error.strerror}") from None
-    match = REPO_ID.fullmatch(str(path_or_repo_id))
-    names_file = path.suffix in CHECKPOINT_ENDINGS
+    name = str(path_or_repo_id)
+    path = _local(name)
+    if path is not None:
+        if revision is not None:
+            raise CheckpointError(f"{name}: is on this machine and has no revision {revision!r}")
+        return path
+    match = REPO_ID.fullmatch(name)
+    names_file = name.endswith(CHECKPOINT_ENDINGS)
     if match is None or names_file != (match["file"] is not None) or Path(match["repo"]).is_dir():
-        raise CheckpointError(f"{path}: no such file")
-    return _fetch(match["repo"], match["file"])
+        raise CheckpointError(f"{name}: no such file")
+    options = {"revision": revision, "cache_dir": cache_dir, "token": token}
+    try:
+        return _fetch(match["repo"], match["file"], options)
+    except CheckpointError:
+        raise
+    except Exception as error:  # the client's HTTP library, and so its errors, vary by version
+        reason = printable(" ".join(str(error).split()), 500)
+        raise CheckpointError(
+            f"{name}: no such file, and it cannot be downloaded from the Hugging Face hub "
+            f"({reason}); check your connection and the name"
+        ) from None
 
 
 def is_local(path_or_repo_id: str) -> bool:
@@ -42,26 +68,57 @@ def is_local(path_or_repo_id: str) -> bool:
     return path_or_repo_id != EMBEDDED and Path(path_or_repo_id).exists()
 
 
-def _fetch(repo: str, file: str | None) -> Path:
+def _local(name: str) -> Path | None:
+    """Return the checkpoint of this name on this machine; None if there is none."""
+    if name == EMBEDDED:
+        return Path(__file__).parent.parent / "weights" / f"{EMBEDDED}.safetensors"
+    path = Path(name)
+    try:
+        if not path.exists():
+            return None
+        if not path.is_dir():
+            return path
+        return path / choose((each.name for each in path.iterdir() if each.is_file()), name)
+    except OSError as error:  # such as a parent folder without permission
+        raise CheckpointError(f"{name}: {error.strerror}") from None
+
+
+def _fetch(repo: str, file: str | None, options: dict[str, Any]) -> Path:
+    """Download a file and, if it is an index, its shards; without a network, find them cached."""
     # Late: the import takes a quarter of a second, and most checkpoints are local.
     from huggingface_hub import hf_hub_download
 
-    name = f"{repo}/{file}" if file else repo
+    names, is_offline = _listing(repo, options)
+    path = file or (PUBLISHED_FILES.get(repo) or choose(names, repo))
+
+    def fetch(name: str) -> Path:
+        return Path(hf_hub_download(repo, name, local_files_only=is_offline, **options))
+
+    found = fetch(path)
+    if path.endswith(INDEX_ENDING):
+        for shard in read_index(found):
+            fetch(f"{path.rpartition('/')[0]}/{shard}".lstrip("/"))
+    return found
+
+
+def _listing(repo: str, options: dict[str, Any]) -> tuple[Iterable[str], bool]:
+    """List the files of a repository, and return whether only those in the cache are known.
+
+    The client itself would try to connect for half a minute.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     try:
-        return Path(hf_hub_download(repo, file or PUBLISHED_FILES.get(repo) or _only_file(repo)))
-    except CheckpointError:
-        raise
-    except Exception as error:  # the client's HTTP library, and so its errors, vary by version
-        raise CheckpointError(
-            f"{name}: no such file, and it cannot be downloaded from the Hugging Face hub ({error})"
-        ) from None
-
-
-def _only_file(repo: str) -> str:
-    from huggingface_hub import HfApi
-
-    files = [name for name in HfApi().list_repo_files(repo) if name.endswith(CHECKPOINT_ENDINGS)]
-    if len(files) != 1:
-        choices = ", ".join(files) or "no checkpoint"
-        raise CheckpointError(f"{repo}: holds {choices}; name one file as {repo}/FILE")
-    return files[0]
+        info = HfApi(token=options["token"]).model_info(
+            repo, revision=options["revision"], timeout=PATIENCE
+        )
+        return [file.rfilename for file in info.siblings or ()], False
+    except Exception as error:
+        try:
+            # A snapshot with some of its files is one too.
+            found = snapshot_download(repo, local_files_only=True, allow_patterns=[], **options)
+        except LocalEntryNotFoundError:
+            raise error from None
+    files = [path for path in Path(found).rglob("*") if path.is_file()]
+    return [path.relative_to(found).as_posix() for path in files], True

@@ -1,10 +1,13 @@
 """Find the sizes of a checkpoint's model, from its metadata or the shapes of a few tensors."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import fields
+from itertools import islice
 
 from aura_jax.checkpoint.tensors import StoredCheckpoint
 from aura_jax.checkpoint.validation import Shapes, unwrapped
-from aura_jax.config import AuraConfig
+from aura_jax.config import MAX_BLOCKS, MAX_LEVELS, AuraConfig
 from aura_jax.errors import CheckpointError, ConfigError
 
 
@@ -15,8 +18,8 @@ def find_config(
 
     Args:
         stored: the checkpoint, in either layout.
-        given: the config it must have; by default the one in its metadata, or if that has none,
-            the one that its shapes imply.
+        given: the config it must have; by default the one in its metadata, or if that has none or
+            another program's, the one that its shapes imply.
 
     Returns:
         The config, and one line for each source (metadata, shapes) that contradicts it.
@@ -25,12 +28,14 @@ def find_config(
         CheckpointError: if neither metadata nor shapes give the sizes.
     """
     problems, reason = [], "neither metadata nor tensors give them"
-    declared = inferred = None
+    written, declared, inferred = stored.metadata.get("config"), None, None
     try:
-        written = stored.metadata.get("config")
         declared = None if written is None else AuraConfig.from_json(written)
     except ConfigError as error:
-        problems.append(f"config: the file's metadata is {error}")
+        if _is_ours(written):
+            problems.append(f"config: the file's metadata is {error}")
+        else:
+            reason += f", and its metadata is {error}"
     try:
         inferred = config_from_shapes({n: t.shape for n, t in unwrapped(stored).items()})
     except ConfigError as error:
@@ -48,6 +53,16 @@ def find_config(
     return config, problems
 
 
+def _is_ours(text: str | None) -> bool:
+    """Return whether metadata has sizes of an AuraConfig alone; other programs have configs too."""
+    try:
+        content = json.loads(text or "")
+    except (ValueError, RecursionError):
+        return False
+    known = {field.name for field in fields(AuraConfig)}
+    return isinstance(content, dict) and bool(content) and content.keys() <= known
+
+
 def config_from_shapes(shapes: Shapes) -> AuraConfig | None:
     """Derive the sizes of a model from the shapes of its tensors, in either layout.
 
@@ -61,7 +76,8 @@ def config_from_shapes(shapes: Shapes) -> AuraConfig | None:
     """
     first = "encoder.down.0.block"
     ch = _length(shapes, "encoder.conv_in.bias", f"{first}.0.norm1.bias")
-    widths = [*_widths(shapes, "encoder.down.{}.block.0")]
+    # One more than a config can have, to be refused there.
+    widths = [*islice(_widths(shapes, "encoder.down.{}.block.0"), MAX_LEVELS + 1)]
     if not ch or not widths:
         return None
     sizes = {
@@ -72,7 +88,7 @@ def config_from_shapes(shapes: Shapes) -> AuraConfig | None:
     return AuraConfig(
         ch=ch,
         ch_mult=tuple(width // ch for width in widths),
-        num_res_blocks=len([*_widths(shapes, first + ".{}")]),
+        num_res_blocks=len([*islice(_widths(shapes, first + ".{}"), MAX_BLOCKS + 1)]),
         **{name: size for name, size in sizes.items() if size},
     )
 

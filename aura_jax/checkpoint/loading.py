@@ -21,11 +21,13 @@ from aura_jax.checkpoint.names import (
     oihw,
     torch_name,
 )
+from aura_jax.checkpoint.prefix import autoencoder_in
+from aura_jax.checkpoint.shards import open_checkpoint
 from aura_jax.checkpoint.tensors import (
     FLOAT_TYPES,
     StoredCheckpoint,
     StoredTensor,
-    open_safetensors,
+    check_ending,
 )
 from aura_jax.checkpoint.validation import read_exactly, unwrapped
 from aura_jax.config import AuraConfig
@@ -44,25 +46,38 @@ def load(
     config: AuraConfig | None = None,
     dtype: DTypeLike | None = None,
     param_dtype: DTypeLike | None = None,
+    prefix: str | None = None,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
 ) -> AuraEquiVAE:
     """Load a checkpoint; its layout, PyTorch's or Flax's, is recognized by its content.
 
     Args:
         path_or_repo_id: "small", the checkpoint that comes with the package; a safetensors file of
-            any name; or a repository of the Hugging Face hub such as "fal/AuraEquiVAE"
-            ("owner/name/file" names one file in it).
+            any name; a folder with one checkpoint, which an index may split into several files; or
+            a repository of the Hugging Face hub such as "fal/AuraEquiVAE" ("owner/name/file" names
+            one file in it). Without a network the hub client's cache is used.
         config: the sizes that the file must have; by default those in its metadata, or if it has
             none, those that the shapes of its tensors imply.
         dtype: the dtype to compute in; by default bfloat16 on GPU and TPU, float32 on CPU.
         param_dtype: the dtype to keep parameters in; by default as stored.
+        prefix: the part of the names before encoder and decoder, such as "first_stage_model", in a
+            file that holds other networks too; these are ignored. A prefix that all names have need
+            not be given.
+        revision: a branch, tag or commit of the repository.
+        cache_dir: the folder for downloads, by default that of the hub's client.
+        token: an access token for the hub, or whether to use the stored one.
 
     Raises:
         CheckpointError: if the file cannot be found or read, or its tensors are not exactly those
-            of an AuraEquiVAE; one error names every duplicate, missing, unexpected, misshaped or
-            non-finite tensor, and every tensor of another dtype.
+            of an AuraEquiVAE; one error names duplicate, missing, unexpected, misshaped and
+            non-finite tensors, and tensors of other dtypes: of each kind the first twenty, and how
+            many more.
         AuraError: if `dtype` or `param_dtype` is not bfloat16, float16 or float32.
     """
-    stored = open_safetensors(find_checkpoint(path_or_repo_id))
+    path = find_checkpoint(path_or_repo_id, revision=revision, cache_dir=cache_dir, token=token)
+    stored = autoencoder_in(open_checkpoint(path), prefix)
     return build(stored, config=config, dtype=dtype, param_dtype=param_dtype)
 
 
@@ -73,7 +88,7 @@ def build(
     dtype: DTypeLike | None = None,
     param_dtype: DTypeLike | None = None,
 ) -> AuraEquiVAE:
-    """Build the model of an opened checkpoint; arguments and errors are those of `load`."""
+    """Build the model of an opened checkpoint that holds nothing else, and as `load` does."""
     compute = default_compute_dtype() if dtype is None else as_dtype(dtype)
     cast = None if param_dtype is None else as_dtype(param_dtype, name="param_dtype")
     config, problems = find_config(stored, config)
@@ -95,8 +110,13 @@ def save(vae: AuraEquiVAE, path: str | Path, *, layout: Layout = "flax") -> None
         layout: "flax" (kernel, scale; HWIO) or "torch" (weight; OIHW; the reference's names).
 
     Raises:
-        AuraError: if the layout is unknown or the file cannot be written.
+        AuraError: if the layout is unknown, an argument is no model or path, or the file cannot be
+            written.
     """
+    if not isinstance(vae, AuraEquiVAE) or not isinstance(path, str | Path):
+        types = f"a {type(vae).__name__} and a {type(path).__name__}"
+        raise AuraError(f"save(vae, path): expected an AuraEquiVAE and a path, got {types}")
+    check_ending(Path(path))
     if layout not in LAYOUTS:
         raise AuraError(f"layout {layout!r}: expected one of {', '.join(LAYOUTS)}")
     params = parameters(nnx.state(vae))

@@ -19,13 +19,14 @@ from aura_jax.arrays import Shape
 Layout = Literal["flax", "torch"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
-WRAPPERS = {"module", "_orig_mod"}  # parts of names that DDP and torch.compile insert
+# Parts of names that DDP, torch.compile, FSDP and activation checkpointing insert.
+WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 OIHW_TO_HWIO = (2, 3, 1, 0)
 HWIO_TO_OIHW = (3, 2, 0, 1)
 
 
 def without_wrappers(name: str) -> str:
-    """Remove `module.` and `_orig_mod.` from a name, wherever they occur in it."""
+    """Remove the parts that training wrappers insert, such as `module.`, wherever they occur."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 

@@ -1,19 +1,22 @@
-"""Open a checkpoint file: its metadata, and its named tensors, which are read on request."""
+"""Open a safetensors file: its metadata, and its named tensors, which are read on request."""
 
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from aura_jax.dtypes import BFLOAT16, FLOAT16, FLOAT32
-from aura_jax.errors import CheckpointError
+from aura_jax.errors import AuraError, CheckpointError, printable
 
+MAX_HEADER, MAX_TENSORS = 2**23, 20_000  # bytes and names, far above those of real pipelines
 # The names in the safetensors format of the dtypes that parameters and latents can have.
 FLOAT_TYPES = {"BF16": BFLOAT16, "F16": FLOAT16, "F32": FLOAT32}
+OTHER_ENDINGS = {".npz", ".npy", ".zip", ".h5", ".msgpack", ".onnx", ".pkl", ".tar"}
 ZIP_START, PICKLE_START = b"PK\x03\x04", b"\x80"  # torch ≥ 1.6 zips its pickles
 
 
@@ -40,11 +43,13 @@ class StoredCheckpoint:
         source: the file's name, for messages.
         tensors: its tensors by name.
         metadata: its metadata, such as an autoencoder's config.
+        prefix: the part of the stored names that has been removed from all of them.
     """
 
     source: str
     tensors: Mapping[str, StoredTensor]
     metadata: Mapping[str, str]
+    prefix: str = ""
 
 
 def open_safetensors(
@@ -58,7 +63,8 @@ def open_safetensors(
             its options; the error about a pickle names it.
 
     Raises:
-        CheckpointError: if the file cannot be read, is a pickle, or has an invalid header.
+        CheckpointError: if the file cannot be read, is a pickle, or has an invalid header or one of
+            more than 8 MB or 20,000 tensors.
     """
     path = Path(path)
     if not path.exists():
@@ -66,18 +72,28 @@ def open_safetensors(
     if not path.is_file():
         raise CheckpointError(f"{path}: is not a regular file; name the checkpoint file itself")
     try:
+        _check_size(path)
         handle = safe_open(path, "np")
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror or error}") from None
     except SafetensorError as error:
         if is_pickle(path):
             raise CheckpointError(_about_pickle(path, converter)) from None
-        raise CheckpointError(f"{path}: is not a valid safetensors file: {error}") from None
-    repeated = sorted(_repeated_names(path))
-    if repeated:
-        raise CheckpointError(f"{path}: the header names tensors twice: {', '.join(repeated)}")
-    tensors = {name: _stored(handle, name, path) for name in handle.keys()}  # noqa: SIM118  not a dict
+        reason = printable(str(error))
+        raise CheckpointError(f"{path}: is not a valid safetensors file: {reason}") from None
+    entries = _entries(path)
+    tensors = {name: _stored(handle, name, entry, path) for name, entry in entries.items()}
     return StoredCheckpoint(str(path), tensors, handle.metadata() or {})
+
+
+def check_ending(path: Path) -> None:
+    """Check that a safetensors file to be written is not named like a file of another format.
+
+    Raises:
+        AuraError: if it is.
+    """
+    if path.suffix.lower() in OTHER_ENDINGS:
+        raise AuraError(f"{path}: will be a safetensors file; give a name with that ending")
 
 
 def is_pickle(path: Path) -> bool:
@@ -88,16 +104,52 @@ def is_pickle(path: Path) -> bool:
     return start.startswith(ZIP_START) or (start.startswith(PICKLE_START) and not header)
 
 
-def _stored(handle: safe_open, name: str, path: Path) -> StoredTensor:
-    view = handle.get_slice(name)
+def _check_size(path: Path) -> None:
+    """Refuse a header that takes long to parse; the format itself allows 100 MB.
 
+    Raises:
+        CheckpointError: if the header is larger than that of any checkpoint.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if MAX_HEADER < size <= path.stat().st_size:
+        raise CheckpointError(
+            f"{path}: has a header of {size:,} bytes, more than {MAX_HEADER:,}; "
+            "no checkpoint of an autoencoder needs that many"
+        )
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    """Return the header's entry for each tensor of a file that is valid.
+
+    It is quicker than asking safetensors 0.8 for each, which also keeps the last of two equal
+    names silently.
+
+    Raises:
+        CheckpointError: if a name occurs twice, or there are too many.
+    """
+    with path.open("rb") as file:
+        header = file.read(int.from_bytes(file.read(8), "little"))
+    pairs: list[tuple[str, Any]] = json.loads(header, object_pairs_hook=list)
+    if len(pairs) > MAX_TENSORS:
+        raise CheckpointError(f"{path}: has {len(pairs):,} tensors, more than {MAX_TENSORS:,}")
+    counts = Counter(name for name, _ in pairs)
+    if len(counts) < len(pairs):
+        repeated = sorted(name for name, count in counts.items() if count > 1)
+        names = ", ".join(map(printable, repeated[:10])) + (", …" if len(repeated) > 10 else "")
+        raise CheckpointError(f"{path}: the header names tensors twice: {names}")
+    return {name: dict(entry) for name, entry in pairs if name != "__metadata__"}
+
+
+def _stored(handle: safe_open, name: str, entry: Mapping[str, Any], path: Path) -> StoredTensor:
     def read() -> np.ndarray:
         try:
             return handle.get_tensor(name)
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: {name} cannot be read ({error})") from None
+            reason = printable(f"{name} cannot be read ({error})")
+            raise CheckpointError(f"{path}: {reason}") from None
 
-    return StoredTensor(tuple(view.get_shape()), view.get_dtype(), read)
+    return StoredTensor(tuple(entry["shape"]), entry["dtype"], read)
 
 
 def _about_pickle(path: Path, converter: str) -> str:
@@ -106,12 +158,3 @@ def _about_pickle(path: Path, converter: str) -> str:
         f"Convert it once, from a checkout of aura-jax: python -m {converter} {path} "
         "OUT.safetensors (it reads the file with torch's weights_only=True)"
     )
-
-
-def _repeated_names(path: Path) -> Iterator[str]:
-    """Find names that occur twice in the header, of which JSON readers silently keep the last."""
-    with path.open("rb") as file:
-        header = file.read(int.from_bytes(file.read(8), "little"))
-    pairs: list[tuple[str, object]] = json.loads(header, object_pairs_hook=list)
-    counts = Counter(name for name, _ in pairs)
-    return (name for name, count in counts.items() if count > 1)

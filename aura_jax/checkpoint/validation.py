@@ -5,13 +5,16 @@ The autoencoder, VGG16, LPIPS and the converters all read their files through th
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 
 import numpy as np
 
 from aura_jax.arrays import Shape
 from aura_jax.checkpoint.names import without_wrappers
 from aura_jax.checkpoint.tensors import FLOAT_TYPES, StoredCheckpoint, StoredTensor
-from aura_jax.errors import CheckpointError
+from aura_jax.errors import CheckpointError, printable
+
+MOST_LISTED = 20  # problems of each kind, such as missing tensors, that one error lists
 
 type Shapes = Mapping[str, Shape]
 
@@ -48,14 +51,14 @@ def read_exactly(
     Raises:
         CheckpointError: with a line for every duplicate, missing, unexpected or misshaped tensor,
             every dtype other than bfloat16, float16 and float32, and every tensor with NaN or
-            infinite values, before or after the cast.
+            infinite values, before or after the cast. Of each kind it lists the first twenty.
     """
     allowed = (*FLOAT_TYPES, "F64") if dtype is not None else (*FLOAT_TYPES,)
     found = [*problems, *misfits(stored, expected), *_other_types(stored, allowed)]
     sound = not found
     for name, tensor in sorted(unwrapped(stored).items()):
-        if tensor.dtype not in allowed:
-            continue
+        if tensor.dtype not in allowed or tensor.shape != expected.get(name):
+            continue  # other tensors may be much larger than the network
         array = _cast(tensor.read(), dtype)
         if not np.isfinite(array).all():
             found.append(f"not finite: {name} has NaN or infinite values")
@@ -68,20 +71,35 @@ def misfits(stored: StoredCheckpoint, expected: Shapes) -> list[str]:
     """List duplicate, missing, unexpected and misshaped tensors of a file, without reading any."""
     shapes = {name: tensor.shape for name, tensor in unwrapped(stored).items()}
     lines = [
-        *(f"duplicate: {name}" for name in _duplicates(stored)),
+        *(f"duplicate: {printable(name)}" for name in _duplicates(stored)),
         *(f"missing: {name} {expected[name]}" for name in expected.keys() - shapes.keys()),
-        *(f"unexpected: {name} {shapes[name]}" for name in shapes.keys() - expected.keys()),
+        *(
+            f"unexpected: {printable(name)} {printable(str(shapes[name]))}"
+            for name in shapes.keys() - expected.keys()
+        ),
     ]
     for name in shapes.keys() & expected.keys():
         if shapes[name] != expected[name]:
-            lines.append(f"misshaped: {name} is {shapes[name]}, expected {expected[name]}")
+            found = printable(str(shapes[name]))
+            lines.append(f"misshaped: {name} is {found}, expected {expected[name]}")
     return sorted(lines)
 
 
 def raise_all(source: str, noun: str, problems: Sequence[str]) -> None:
-    """Raise one CheckpointError that lists all problems; return if there are none."""
+    """Raise one CheckpointError that lists the problems; return if there are none.
+
+    It counts those beyond the first twenty of each kind.
+    """
     if problems:
-        raise CheckpointError("\n  ".join((f"{source}: not {noun}", *problems)))
+        raise CheckpointError("\n  ".join((f"{source}: not {noun}", *_first_of_each(problems))))
+
+
+def _first_of_each(problems: Sequence[str]) -> Iterator[str]:
+    for kind, group in groupby(problems, lambda line: line.partition(":")[0]):
+        lines = [*group]
+        yield from lines[:MOST_LISTED]
+        if len(lines) > MOST_LISTED:
+            yield f"{kind}: and {len(lines) - MOST_LISTED} more"
 
 
 def _duplicates(stored: StoredCheckpoint) -> list[str]:
@@ -92,7 +110,7 @@ def _duplicates(stored: StoredCheckpoint) -> list[str]:
 def _other_types(stored: StoredCheckpoint, allowed: Sequence[str]) -> list[str]:
     hint = "" if "F64" in allowed else " (float64 needs a param_dtype to round it to)"
     return [
-        f"type: {name} is {tensor.dtype}, expected {', '.join(allowed)}{hint}"
+        f"type: {printable(name)} is {tensor.dtype}, expected {', '.join(allowed)}{hint}"
         for name, tensor in sorted(unwrapped(stored).items())
         if tensor.dtype not in allowed
     ]

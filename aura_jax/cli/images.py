@@ -1,5 +1,6 @@
 """The commands reconstruct, encode, decode and flip, for images and their latents."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,7 @@ from aura_jax.cli.options import (
 )
 from aura_jax.cli.run import report
 from aura_jax.cli.start import importing
-from aura_jax.console import say
+from aura_jax.console import say, warn
 from aura_jax.errors import AuraError, printable
 from aura_jax.files import check_free, check_outside
 from aura_jax.images.decoding import MAX_PIXELS, Decoding
@@ -123,16 +124,23 @@ def encode(
     files = inputs.find(images, out)
     names = inputs.latent_names(files)
     with importing():
-        from aura_jax.photo_latents import Latent, encode_photo, load_rgb, write_latents
+        from aura_jax.model.parameters import fingerprint
+        from aura_jax.photo_latents import (
+            Latent,
+            LatentFile,
+            encode_photo,
+            load_rgb,
+            write_latents,
+        )
         from aura_jax.runtime.codec import Codec
-    codec = Codec(load_rgb(weights, dtype=compute_dtype))
-    decoding = Decoding(max_pixels, raw_colors)
+    vae = load_rgb(weights, dtype=compute_dtype)
+    codec, decoding = Codec(vae), Decoding(max_pixels, raw_colors)
 
     def process(file: ImageFile) -> Latent:
         return encode_photo(codec, inputs.cut(inputs.pixels(file, decoding), size, crop))
 
     latents = {names[file]: latent for file, latent in inputs.each(files, process)}
-    write_latents(out, latents, codec.config)
+    write_latents(out, LatentFile(latents, codec.config, fingerprint(vae)))
     results = [
         {"name": name, "shape": list(z.values.shape), "dtype": str(z.values.dtype)}
         for name, z in latents.items()
@@ -164,11 +172,16 @@ def decode(
         from aura_jax.cli import inputs
         from aura_jax.cli.outputs import image_targets
         from aura_jax.images.io import write_image
+        from aura_jax.model.parameters import fingerprint
         from aura_jax.photo_latents import decode_photo, load_rgb, read_latents
         from aura_jax.runtime.codec import Codec
-    stored, config = read_latents(latents)
+    file = read_latents(latents)
+    stored = file.latents
     targets = image_targets([*stored], out, overwrite=overwrite)
-    codec = Codec(load_rgb(weights, config=config, dtype=compute_dtype))
+    vae = load_rgb(weights, config=file.config, dtype=compute_dtype)
+    if file.weights not in (None, fingerprint(vae)):
+        warn(f"warning: {latents}: its latents were made with other weights than {weights}")
+    codec = Codec(vae)
 
     def process(name: str) -> dict[str, object]:
         image = decode_photo(codec, stored[name])
@@ -201,12 +214,12 @@ def flip(
     check_free(out, overwrite=overwrite)
     with importing():
         from aura_jax.photo_latents import read_latents, write_latents
-    stored, config = read_latents(latents)
+    file = read_latents(latents)
     flipped = {
-        name: z.flipped({"horizontal": horizontal, "vertical": vertical}, config.downsampling)
-        for name, z in stored.items()
+        name: z.flipped({"horizontal": horizontal, "vertical": vertical}, file.config.downsampling)
+        for name, z in file.latents.items()
     }
-    write_latents(out, flipped, config)
+    write_latents(out, dataclasses.replace(file, latents=flipped))
     say(f"wrote {out}")
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 from unicodedata import category
 
-from aura_jax.console import messages, progress
-from aura_jax.errors import ArrayError, AuraError, ImageError, printable
+from aura_jax.console import progress, warn
+from aura_jax.errors import ArrayError, AuraError, ImageError
 from aura_jax.files import LONGEST_NAME
 from aura_jax.images.decoding import Decoding
 from aura_jax.images.left_out import summary, without_ending
@@ -26,7 +26,7 @@ def find(places: list[Path], out: Path) -> list[ImageFile]:
     left_out: Counter[str] = Counter()
     files = list_images(places, left_out)
     if left_out:
-        messages.print(summary(left_out), soft_wrap=True)
+        warn(summary(left_out))
     if out.resolve() in [file.path.resolve() for file in files]:
         raise AuraError(f"{out}: is among the images; write to another place")
     return files
@@ -55,7 +55,7 @@ def latent_names(files: Sequence[ImageFile]) -> dict[ImageFile, str]:
 
 def pixels(file: ImageFile, decoding: Decoding) -> Pixels:
     """Decode an image file, and print a note if its color profile is ignored."""
-    return file.pixels(decoding, lambda line: messages.print(f"note: {line}", soft_wrap=True))
+    return file.pixels(decoding, lambda line: warn(f"note: {line}"))
 
 
 def cut(pixels: Pixels, size: int | None, offset: int | None) -> Pixels:
@@ -87,8 +87,7 @@ def each[Item, Result](
                 results.append((item, process(item)))
             except (ArrayError, ImageError) as error:
                 reason = str(error).removeprefix(f"{item}: ")
-                name = printable(str(item), longest=1000)
-                messages.print(f"skipped: {name}: {reason}", soft_wrap=True)
+                warn(f"skipped: {item}: {reason}")
     if not results:
         raise ImageError("every image was skipped, so nothing was written")
     return results

@@ -57,6 +57,15 @@ Weights = Annotated[
         "fal/AuraEquiVAE."
     ),
 ]
+Prefix = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Read only the tensors whose names start with this, such as first_stage_model; losses "
+        "and discriminators under it are ignored.",
+        show_default="the prefix of all names, if they have one",
+    ),
+]
 ComputeDtype = Annotated[
     str | None,
     dtype_option(

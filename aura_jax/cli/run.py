@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from aura_jax.cli.start import INTERRUPTED
-from aura_jax.console import messages, say
+from aura_jax.console import messages, say, warn
 from aura_jax.errors import AuraError
 
 # Typer 0.29 defaults to None for these, and imports pydantic (0.15 s) to convert None to a bool.
@@ -51,7 +51,7 @@ def run(app: typer.Typer) -> None:
             sys.exit(INTERRUPTED)
         raise
     except (AuraError, OSError) as error:
-        messages.print(f"error: {error}", style="red", soft_wrap=True)
+        warn(f"error: {error}", style="red")
         sys.exit(1)
     except Exception as error:
         if not _is_out_of_memory(error):

@@ -12,7 +12,8 @@ from jax.typing import DTypeLike
 import aura_jax
 from aura_jax.checkpoint.describe import summarize
 from aura_jax.checkpoint.hub import find_checkpoint, is_local
-from aura_jax.checkpoint.tensors import open_safetensors
+from aura_jax.checkpoint.prefix import autoencoder_in
+from aura_jax.checkpoint.shards import files_of, open_checkpoint
 from aura_jax.config import AuraConfig
 from aura_jax.dtypes import as_dtype, default_compute_dtype
 from aura_jax.errors import CacheError, ImageError, first_of
@@ -127,9 +128,9 @@ def make(
 def _model(weights: str) -> tuple[str, AuraConfig]:
     """Return the sha256 of a checkpoint, and the sizes of its model, which takes RGB images."""
     checkpoint = find_checkpoint(weights)
-    config = summarize(open_safetensors(checkpoint)).config
+    config = summarize(autoencoder_in(open_checkpoint(checkpoint))).config
     config.check_rgb(weights)
-    return checksum(checkpoint), config
+    return checksum(*files_of(checkpoint)), config
 
 
 def _encode(

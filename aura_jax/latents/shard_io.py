@@ -61,10 +61,13 @@ def records(path: Path, format: Format) -> Records:  # noqa: A002  the option's 
         raise CacheError(f"{path}: cannot be opened, it may be truncated ({error})") from None
 
 
-def checksum(path: Path) -> str:
-    """Compute a file's sha256, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def checksum(*paths: Path) -> str:
+    """Compute the sha256 of a file, or of several one after another, in hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 class _TarRecords:

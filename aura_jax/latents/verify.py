@@ -9,6 +9,7 @@ import numpy as np
 
 from aura_jax.arrays import relative_error
 from aura_jax.checkpoint.hub import find_checkpoint, is_local
+from aura_jax.checkpoint.shards import files_of
 from aura_jax.config import LATENT_LIMIT
 from aura_jax.errors import AuraError, CacheError, counted
 from aura_jax.images.transforms import Pixels8
@@ -174,7 +175,8 @@ def _weights(source: LatentSource, weights: str | None) -> str:
     name = weights or source.manifest.origin.weights
     beside = os.path.normpath(source.folder.resolve() / name)
     name = beside if weights is None and is_local(beside) else name
-    expected, sha256 = source.manifest.spec.weights, checksum(find_checkpoint(name))
+    sha256 = checksum(*files_of(find_checkpoint(name)))
+    expected = source.manifest.spec.weights
     if sha256 != expected:
         raise CacheError(
             f"{name}: not the weights that made the cache\n"

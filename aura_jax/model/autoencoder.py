@@ -1,5 +1,6 @@
 """AuraEquiVAE: encoder and decoder as chains of named stages, in NHWC."""
 
+import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Unpack
@@ -44,8 +45,9 @@ class Level(nnx.Module):
         self.downsample = Downsample(cout, **options) if downsample else None
         self.upsample = Upsample(cout, **options) if upsample else None
 
+    @property
     def stages(self) -> Iterator[Stage]:
-        """Yield the blocks and the resampler with their names."""
+        """The blocks and the resampler with their names."""
         for j, block in enumerate(self.block):
             yield f"block.{j}", block
         if self.downsample is not None:
@@ -62,8 +64,9 @@ class Middle(nnx.Module):
         self.attn_1 = AttnBlock(channels, **options)
         self.block_2 = ResnetBlock(channels, channels, **options)
 
+    @property
     def stages(self) -> Iterator[Stage]:
-        """Yield the three blocks with their names."""
+        """The three blocks with their names."""
         yield from (("block_1", self.block_1), ("attn_1", self.attn_1), ("block_2", self.block_2))
 
 
@@ -73,8 +76,12 @@ class Chain(nnx.Module):
     norm_out: GroupNorm
     conv_out: nnx.Conv
 
+    @property
     def stages(self) -> Iterator[Stage]:
-        """Yield every stage in the order of execution, with its name in the reference."""
+        """Every stage in the order of execution, with its name in the reference.
+
+        It is a property since `nnx.tabulate` calls all methods of modules inside jit.
+        """
         raise NotImplementedError
 
     def head(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w cout"]:
@@ -91,7 +98,7 @@ class Chain(nnx.Module):
             remat: whether the backward pass recomputes the activations inside ResnetBlocks instead
                 of keeping them: less memory, more time, the same numbers.
         """
-        for _, stage in self.stages():
+        for _, stage in self.stages:
             recompute = remat and isinstance(stage, ResnetBlock)
             x = jax.checkpoint(stage)(x) if recompute else stage(x)
         return x
@@ -116,8 +123,9 @@ class Encoder(Chain):
         self.norm_out = GroupNorm(widths[-1], **options)
         self.conv_out = conv3x3(widths[-1], config.z_channels, **options)
 
+    @property
     def stages(self) -> Iterator[Stage]:
-        """Yield conv_in, the levels from fine to coarse, mid and conv_out."""
+        """conv_in, the levels from fine to coarse, mid and conv_out."""
         yield "conv_in", self.conv_in
         for i, level in enumerate(self.down):
             yield from _named(f"down.{i}", level)
@@ -146,8 +154,9 @@ class Decoder(Chain):
         self.norm_out = GroupNorm(widths[0], **options)
         self.conv_out = conv3x3(widths[0], config.out_channels, **options)
 
+    @property
     def stages(self) -> Iterator[Stage]:
-        """Yield conv_in, mid, the levels from coarse to fine and conv_out."""
+        """conv_in, mid, the levels from coarse to fine and conv_out."""
         yield "conv_in", self.conv_in
         yield from _named("mid", self.mid)
         for i in reversed(range(len(self.up))):
@@ -156,7 +165,7 @@ class Decoder(Chain):
 
 
 def _named(prefix: str, part: Level | Middle) -> Iterator[Stage]:
-    for name, stage in part.stages():
+    for name, stage in part.stages:
         yield f"{prefix}.{name}", stage
 
 
@@ -184,6 +193,18 @@ class AuraEquiVAE(nnx.Module):
         )
         self.encoder = Encoder(config, **options)
         self.decoder = Decoder(config, **options)
+
+    def __repr__(self) -> str:
+        """Describe the model in one line; `nnx.display` shows all layers."""
+        leaves = jax.tree.leaves(nnx.state(self, nnx.Param))
+        count = sum(math.prod(leaf.shape) for leaf in leaves)
+        types = ", ".join(sorted({str(leaf.dtype) for leaf in leaves}))
+        dtype = self.encoder.conv_in.dtype
+        return f"AuraEquiVAE({self.config}, dtype={dtype}, {count:,} parameters in {types})"
+
+    def __str__(self) -> str:
+        """Return the line of `repr`; that of `nnx.Module` has a thousand."""
+        return repr(self)
 
     def encode(self, images: Array | np.ndarray) -> Float[Array, "b h w z"]:
         """Encode images [B, H, W, 3] in [-1, 1] to latents [B, H/8, W/8, 16], clamped to ±8.

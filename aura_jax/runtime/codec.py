@@ -262,11 +262,11 @@ class Codec:
         """Run programs one after another on a padded batch; `scale` is that of `Shapes.padded`."""
         is_traced = isinstance(x, jax.core.Tracer)  # where no other mesh can be set
         with nullcontext() if is_traced else self._place.context():
-            padded = self._shapes.padded(x, scale, self._place.whole_batch(len(x)))
+            padded = self._shapes.padded(x, scale, self._place.whole_batch(x.shape[0]))
             y = self._call(names[0], padded)
             for name in names[1:]:
                 y = self._call(name, y)
-            return self._place.first(y, len(x))
+            return self._place.first(y, x.shape[0])
 
     def _call(self, name: str, x: Array | np.ndarray) -> Array:
         program = self._programs[name]

@@ -20,7 +20,7 @@ from jax.sharding import (
 )
 from jaxtyping import Array
 
-from aura_jax.arrays import Shape
+from aura_jax.arrays import Shape, Size
 from aura_jax.errors import ArrayError, AuraError
 from aura_jax.model.autoencoder import AuraEquiVAE
 
@@ -146,13 +146,13 @@ class Placement:
         assert isinstance(self.mesh.mesh, Mesh), "an abstract mesh has no sharding of arrays"
         return self.mesh.mesh
 
-    def whole_batch(self, count: int) -> int:
+    def whole_batch(self, count: Size) -> Size:
         """Return the smallest batch of at least this many images that divides over the devices."""
         return -(-count // self.shards[0]) * self.shards[0]
 
-    def first(self, x: Array, count: int) -> Array:
+    def first(self, x: Array, count: Size) -> Array:
         """Cut a batch; one that does not divide over the devices is copied to each of them."""
-        if len(x) == count:
+        if x.shape[0] == count:  # which may be symbolic, unlike len(x)
             return x
         if self.mesh is None:
             return x[:count]

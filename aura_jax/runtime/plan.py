@@ -17,6 +17,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
+import jax
 import numpy as np
 from flax import nnx
 
@@ -107,8 +108,11 @@ def compute_capability(device: Any) -> float | None:
 
 
 def with_dtype(conv: nnx.Conv, dtype: np.dtype) -> nnx.Conv:
-    """Let a convolution compute in a dtype and hold its parameters in it."""
-    conv.dtype = dtype
+    """Let a convolution compute in a dtype and hold its parameters in it.
+
+    Its sums are of this dtype, which oneDNN needs and TPUs prefer: see `aura_jax.model.layers.Conv`.
+    """
+    conv.dtype, conv.conv_general_dilated = dtype, jax.lax.conv_general_dilated
     for name in ("kernel", "bias"):
         param = getattr(conv, name)
         if param is not None:

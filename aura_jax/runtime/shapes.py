@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from aura_jax.arrays import Shape
+from aura_jax.arrays import Shape, Size
 from aura_jax.errors import ArrayError
 
 
@@ -23,7 +23,7 @@ class Shapes:
     declared: set[tuple[int, int, int]] = dataclasses.field(default_factory=set)
     guarded: bool = False
 
-    def padded(self, x: Array | np.ndarray, scale: int, batch: int) -> Array | np.ndarray:
+    def padded(self, x: Array | np.ndarray, scale: int, batch: Size) -> Array | np.ndarray:
         """Pad a batch with zeros to the smallest declared size that holds it.
 
         Args:
