@@ -110,7 +110,7 @@ def compute_capability(device: Any) -> float | None:
 def with_dtype(conv: nnx.Conv, dtype: np.dtype) -> nnx.Conv:
     """Let a convolution compute in a dtype and hold its parameters in it.
 
-    Its sums are of this dtype, which oneDNN needs and TPUs prefer: see `aura_jax.model.layers.Conv`.
+    Its sums are of this dtype too, which oneDNN needs: see `aura_jax.model.layers.Conv`.
     """
     conv.dtype, conv.conv_general_dilated = dtype, jax.lax.conv_general_dilated
     for name in ("kernel", "bias"):
