@@ -4,13 +4,13 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.filesize import decimal
 from rich.table import Table
 
 from aura_jax.cli.cache_progress import watched
+from aura_jax.cli.cache_summary import counts, say_left_out, summary
 from aura_jax.cli.options import (
     DEFAULT_WEIGHTS,
     SQUARE,
@@ -27,9 +27,6 @@ from aura_jax.errors import CacheError, counted
 from aura_jax.extras import needs
 from aura_jax.images.decoding import MAX_PIXELS, Decoding
 from aura_jax.latents.choices import COMPUTE_NAMES, STORAGE_NAMES, ExecutorName, Format
-
-if TYPE_CHECKING:
-    from aura_jax.latents.manifest import Manifest
 
 JOB = re.compile(r"(\d+)/(\d+)")
 
@@ -148,8 +145,8 @@ def make(
     if manifest is None:
         say(f"{out}: job {job} is done; the cache is complete when all {count} jobs are done")
     else:
-        say(f"{out}: {_summary(manifest)}")
-        _say_left_out(manifest)
+        say(f"{out}: {summary(manifest)}")
+        say_left_out(manifest)
 
 
 @cache.command(epilog="Example: aura-jax cache verify latents/ --sample 64")
@@ -187,7 +184,7 @@ def verify(
         check_shards(source, lambda count: bar.advance(task, count))
     skipped = len(source.manifest.skipped)
     say(
-        f"{folder}: {_counts(source.manifest)}, all whole; with "
+        f"{folder}: {counts(source.manifest)}, all whole; with "
         f"{counted(skipped, 'skipped image')} they account for all {len(source) + skipped}"
     )
     if sample:
@@ -214,12 +211,12 @@ def stats(folder: Folder, as_json: Json = False) -> None:
     except OSError as error:  # such as a read-only mount, whose cache can be measured nevertheless
         warn(f"{folder}: the statistics are shown, but not stored ({error.strerror})")
     if as_json:
-        counts = {
+        left_out = {
             "skipped": len(source.manifest.skipped),
             "left_out": source.manifest.left_out,
             "label_problems": source.manifest.label_problems,
         }
-        print(json.dumps(dataclasses.asdict(found) | counts, allow_nan=False))
+        print(json.dumps(dataclasses.asdict(found) | left_out, allow_nan=False))
         return
     table = Table("channel", "mean", "std", "1 %", "median", "99 %")
     shown = [found.mean, found.std, *(found.quantiles[level] for level in ("0.01", "0.5", "0.99"))]
@@ -227,27 +224,7 @@ def stats(folder: Folder, as_json: Json = False) -> None:
         table.add_row(str(i), *(f"{number:.4f}" for number in numbers))
     console.print(table)
     say(f"{counted(found.count, 'latent')}; {found.clamped:.3%} of their values were clamped")
-    _say_left_out(source.manifest)
-
-
-def _summary(manifest: "Manifest") -> str:
-    found = f"{_counts(manifest)}, {decimal(sum(shard.bytes for shard in manifest.shards))}"
-    skipped = counted(len(manifest.skipped), "image")
-    return f"{found}; {skipped} skipped, see its manifest.json" if manifest.skipped else found
-
-
-def _say_left_out(manifest: "Manifest") -> None:
-    """Say which files were not taken as images, and which labels were not read."""
-    from aura_jax.images.left_out import summary  # late, since `--help` does not need Pillow
-
-    if manifest.left_out:
-        say(summary(manifest.left_out))
-    if problems := manifest.label_problems:
-        say(f"labels: {', '.join(f'{count:,} {kind}' for kind, count in problems.items())}")
-
-
-def _counts(manifest: "Manifest") -> str:
-    return f"{counted(len(manifest), 'latent')} in {counted(len(manifest.shards), 'shard')}"
+    say_left_out(source.manifest)
 
 
 def _parse_job(text: str) -> tuple[int, int]:

@@ -1,0 +1,33 @@
+"""The words about a finished cache that aura-jax cache prints."""
+
+from typing import TYPE_CHECKING
+
+from rich.filesize import decimal
+
+from aura_jax.console import say
+from aura_jax.errors import counted
+
+if TYPE_CHECKING:
+    from aura_jax.latents.manifest import Manifest
+
+
+def summary(manifest: "Manifest") -> str:
+    """Describe the size of a finished cache, and how many images were skipped."""
+    found = f"{counts(manifest)}, {decimal(sum(shard.bytes for shard in manifest.shards))}"
+    skipped = counted(len(manifest.skipped), "image")
+    return f"{found}; {skipped} skipped, see its manifest.json" if manifest.skipped else found
+
+
+def say_left_out(manifest: "Manifest") -> None:
+    """Say which files were not taken as images, and which labels were not read."""
+    from aura_jax.images import left_out  # late, since `--help` does not need Pillow
+
+    if manifest.left_out:
+        say(left_out.summary(manifest.left_out))
+    if problems := manifest.label_problems:
+        say(f"labels: {', '.join(f'{count:,} {kind}' for kind, count in problems.items())}")
+
+
+def counts(manifest: "Manifest") -> str:
+    """Format the numbers of latents and shards."""
+    return f"{counted(len(manifest), 'latent')} in {counted(len(manifest.shards), 'shard')}"
