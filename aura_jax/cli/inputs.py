@@ -6,7 +6,7 @@ from pathlib import Path
 from unicodedata import category
 
 from aura_jax.console import progress, warn
-from aura_jax.errors import ArrayError, AuraError, ImageError
+from aura_jax.errors import ArrayError, AuraError, ImageError, printable
 from aura_jax.files import LONGEST_NAME
 from aura_jax.images.decoding import Decoding
 from aura_jax.images.left_out import summary, without_ending
@@ -87,7 +87,7 @@ def each[Item, Result](
                 results.append((item, process(item)))
             except (ArrayError, ImageError) as error:
                 reason = str(error).removeprefix(f"{item}: ")
-                warn(f"skipped: {item}: {reason}")
+                warn(f"skipped: {printable(str(item), longest=1000)}: {reason}")
     if not results:
         raise ImageError("every image was skipped, so nothing was written")
     return results
