@@ -9,7 +9,7 @@ from .errors import AuraError as AuraError
 from .errors import CheckpointError as CheckpointError
 from .errors import ConfigError as ConfigError
 from .errors import ImageError as ImageError
-from .images.decoding import Decoding as Decoding
+from .images.options import Decoding as Decoding
 from .images.readers import find_images as find_images
 from .model.autoencoder import AuraEquiVAE as AuraEquiVAE
 from .noise import perturb as perturb

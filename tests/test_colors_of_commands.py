@@ -11,7 +11,7 @@ from PIL import Image
 from aura_jax.cli import inputs
 from aura_jax.cli.app import app
 from aura_jax.errors import AuraError, CacheError, ImageError
-from aura_jax.images.decoding import Decoding
+from aura_jax.images.options import Decoding
 from aura_jax.images.readers import ImageFile, find_images
 from aura_jax.latents import LatentSource
 from aura_jax.latents.verify import check_sample

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from aura_jax.images.decoding import Decoding
 from aura_jax.images.io import decode_8_bit, decode_image
+from aura_jax.images.options import Decoding
 from tests.icc_profiles import ADOBE, SRGB, cmyk_profile, gray_profile, rgb_profile
 from tests.png_files import RGB as RGB_KIND
 from tests.png_files import chunk, png_bytes

@@ -13,9 +13,9 @@ from PIL import Image
 
 from aura_jax import ImageError
 from aura_jax.images import formats, readers
-from aura_jax.images.decoding import Decoding
 from aura_jax.images.formats import image_format
 from aura_jax.images.io import decode_8_bit, is_image_name
+from aura_jax.images.options import Decoding
 from aura_jax.images.readers import ImageFile
 from aura_jax.images.transforms import square
 from tests.png_files import chunk

@@ -25,7 +25,7 @@ from aura_jax.cli.start import importing
 from aura_jax.console import console, progress, say, warn
 from aura_jax.errors import CacheError, counted
 from aura_jax.extras import needs
-from aura_jax.images.decoding import MAX_PIXELS, Decoding
+from aura_jax.images.options import MAX_PIXELS, Decoding
 from aura_jax.latents.choices import COMPUTE_NAMES, STORAGE_NAMES, ExecutorName, Format
 
 JOB = re.compile(r"(\d+)/(\d+)")

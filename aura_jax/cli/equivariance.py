@@ -21,7 +21,7 @@ from aura_jax.console import console, progress, say
 from aura_jax.errors import AuraError
 from aura_jax.extras import needs
 from aura_jax.files import check_folder, check_free, check_outside, replacing
-from aura_jax.images.decoding import MAX_PIXELS, Decoding
+from aura_jax.images.options import MAX_PIXELS, Decoding
 
 if TYPE_CHECKING:
     from aura_jax.equivariance import Measures, Report

@@ -23,7 +23,7 @@ from aura_jax.cli.start import importing
 from aura_jax.console import say, warn
 from aura_jax.errors import AuraError, printable
 from aura_jax.files import check_free, check_outside
-from aura_jax.images.decoding import MAX_PIXELS, Decoding
+from aura_jax.images.options import MAX_PIXELS, Decoding
 
 LABELS = {"none": "reconstruction", "h": "h flip", "v": "v flip", "hv": "hv flip"}
 

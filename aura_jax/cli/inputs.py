@@ -8,8 +8,8 @@ from unicodedata import category
 from aura_jax.console import progress, warn
 from aura_jax.errors import ArrayError, AuraError, ImageError, printable
 from aura_jax.files import LONGEST_NAME
-from aura_jax.images.decoding import Decoding
 from aura_jax.images.left_out import summary, without_ending
+from aura_jax.images.options import Decoding
 from aura_jax.images.readers import ImageFile, list_images
 from aura_jax.images.transforms import Pixels, crop
 

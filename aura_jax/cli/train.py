@@ -12,7 +12,7 @@ from aura_jax.config import PRESETS, AuraConfig
 from aura_jax.errors import TrainingError
 from aura_jax.extras import needs
 from aura_jax.files import check_folder
-from aura_jax.images.decoding import MAX_PIXELS, Decoding
+from aura_jax.images.options import MAX_PIXELS, Decoding
 from aura_jax.training.config import (
     LOSSES,
     PERCEPTUAL_LOSSES,

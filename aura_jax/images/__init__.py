@@ -1,1 +1,16 @@
-"""Find, read, crop, draw and write images."""
+"""Find, read, crop, draw and write images.
+
+- `io`: image files to arrays and back
+- `options`: the options of decoding
+- `formats`: which format a file has, by its first bytes
+- `opening`: one Pillow decoder for each format
+- `source`, `png`, `tiff`, `tags`: files without their metadata, by format
+- `decode`: orientation, modes and transparency
+- `levels`: samples of more than 8 bits
+- `color`: ICC profiles
+- `transforms`: crops and value ranges
+- `readers`: the image files of folders and tars
+- `folders`, `tars`, `webdataset`: the files of a folder, the members of a tar, and these by key
+- `left_out`: files that are not taken as images
+- `grid`: labeled grids of images
+"""

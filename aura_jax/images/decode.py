@@ -7,9 +7,9 @@ from jaxtyping import Float
 from PIL import Image
 
 from aura_jax.images.color import ProfileError, to_srgb
-from aura_jax.images.decoding import Decoding
 from aura_jax.images.levels import Alpha, Colors, needs_levels, read_levels, set_raw_mode
 from aura_jax.images.opening import checked_format, opened, take_apart
+from aura_jax.images.options import Decoding
 from aura_jax.images.tags import orientation
 
 type Levels = Float[np.ndarray, "_ _ 3"]  # RGB in [0, 1]

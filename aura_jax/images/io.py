@@ -10,8 +10,8 @@ from PIL import Image
 from aura_jax.errors import ImageError
 from aura_jax.files import replacing
 from aura_jax.images.decode import Note, decode, to_8_bit
-from aura_jax.images.decoding import Decoding
 from aura_jax.images.formats import endings
+from aura_jax.images.options import Decoding
 from aura_jax.images.transforms import Pixels, Pixels8
 
 WRITABLE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")

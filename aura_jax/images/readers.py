@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 
 from aura_jax.errors import ImageError, counted, first_of
 from aura_jax.images.decode import Note
-from aura_jax.images.decoding import Decoding
 from aura_jax.images.folders import visible_files
 from aura_jax.images.formats import HEAD
 from aura_jax.images.io import decode_image
 from aura_jax.images.left_out import ending_of, is_image, kind_of, summary
+from aura_jax.images.options import Decoding
 from aura_jax.images.tars import TAR, Member, check_uncompressed, is_tar
 from aura_jax.images.transforms import Pixels
 from aura_jax.images.webdataset import by_key, kind_in_tar

@@ -18,9 +18,9 @@ from aura_jax.config import AuraConfig
 from aura_jax.dtypes import as_dtype, default_compute_dtype
 from aura_jax.errors import CacheError, ImageError, first_of
 from aura_jax.files import check_outside
-from aura_jax.images.decoding import Decoding
 from aura_jax.images.io import decode_8_bit
 from aura_jax.images.left_out import bounded
+from aura_jax.images.options import Decoding
 from aura_jax.latents.choices import Format
 from aura_jax.latents.encode_shard import Work
 from aura_jax.latents.examples import ShardInput, find_examples, keys_sha256, sizes_sha256

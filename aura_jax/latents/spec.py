@@ -9,7 +9,7 @@ import numpy as np
 from aura_jax.config import LATENT_LIMIT, AuraConfig
 from aura_jax.dtypes import FLOAT32, as_dtype
 from aura_jax.errors import CacheError
-from aura_jax.images.decoding import MAX_PIXELS, Decoding
+from aura_jax.images.options import MAX_PIXELS, Decoding
 from aura_jax.latents.choices import COMPUTE_NAMES, STORAGE_NAMES, Format
 
 type Resize = Literal["largest centered square, Lanczos"]

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from aura_jax.config import AuraConfig
 from aura_jax.errors import TrainingError
-from aura_jax.images.decoding import Decoding
+from aura_jax.images.options import Decoding
 
 type GradientNorms = Literal["batch", "tensor", "none"]
 type Trained = Literal["all", "encoder", "decoder"]

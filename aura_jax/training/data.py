@@ -21,8 +21,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from aura_jax.errors import ImageError, TrainingError, counted
-from aura_jax.images.decoding import Decoding
 from aura_jax.images.io import decode_8_bit
+from aura_jax.images.options import Decoding
 from aura_jax.images.readers import ImageFile, check_skipped
 from aura_jax.images.transforms import Pixels8
 from aura_jax.signals import STOPS
