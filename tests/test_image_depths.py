@@ -155,5 +155,5 @@ def test_jpeg_2000_of_other_depths_is_refused() -> None:
     data = file.getvalue()
     at = data.index(b"\xff\x4f\xff\x51") + 42
     assert decode_8_bit(data, "x").size == (9, 7)
-    with pytest.raises(ImageError, match="of a depth that is not read"):
+    with pytest.raises(ImageError, match="of an unsupported depth"):
         decode_8_bit(data[:at] + b"\x0b" + data[at + 1 :], "x")

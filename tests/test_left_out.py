@@ -141,7 +141,7 @@ def test_a_thousand_folders_deep(tmp_path: Path) -> None:
 
 
 def test_paths_that_are_too_long(tmp_path: Path) -> None:
-    message = r"characters\): too long a path to be opened; move the folder up"
+    message = r"characters\): the path is too long to open; move the folder up"
     with nested(tmp_path / "f", "d" * 250, 20), pytest.raises(ImageError, match=message) as error:
         find_images([tmp_path / "f"])
     assert len(str(error.value)) < 300

@@ -15,21 +15,21 @@ SAME = 2
 
 
 class ProfileError(ValueError):
-    """A profile is broken or not for such an image; the message completes "its profile is"."""
+    """A profile cannot be applied to an image; the message completes "its profile is"."""
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Convert an image to sRGB, relative to white (relative colorimetric).
+    """Convert an image to sRGB with the relative colorimetric intent, which keeps white.
 
     Args:
         image: of mode L, LA, RGB, RGBA or CMYK.
         profile: its ICC profile.
 
     Returns:
-        An image of mode RGB or RGBA; the same image, if the profile is one of sRGB.
+        An image of mode RGB or RGBA; the given image if the profile is sRGB's.
 
     Raises:
-        ProfileError: if the profile is broken or not for such an image.
+        ProfileError: if the profile is broken, or is for images of another mode.
     """
     try:
         space, transform = _transform(profile)

@@ -28,7 +28,7 @@ COLOR_MODES = {1: "L", 3: "RGB", 4: "CMYK"}  # by the number of samples
 
 
 def decode(data: bytes, decoding: Decoding, note: Note) -> Image.Image | Levels:
-    """Decode the bytes of an image file upright: as 8-bit RGB if it has no more bits, or floats.
+    """Decode the bytes of an image file to upright RGB: 8-bit, or floats if it has more bits.
 
     Args:
         data: the bytes.
@@ -36,8 +36,8 @@ def decode(data: bytes, decoding: Decoding, note: Note) -> Image.Image | Levels:
         note: called with a sentence if the color profile of the file is ignored.
 
     Raises:
-        ImageError: if the file cannot be opened here, or has too many pixels.
-        Exception: of many types, if the file is damaged or of a kind that cannot be read right.
+        ImageError: if the format cannot be opened, or the image has too many pixels.
+        Exception: of many types, if the file is damaged or Pillow would read it wrongly.
     """
     name = checked_format(data)
     source = take_apart(name, data)
@@ -75,7 +75,7 @@ def _rgb(image: Image.Image, profile: bytes | None, note: Note) -> Image.Image:
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """Convert an image to a mode that profiles are for."""
+    """Convert an image to a mode that a profile can be applied to."""
     if image.has_transparency_data:
         return image if image.mode == "LA" else image.convert("RGBA")
     if image.mode == "1":
@@ -90,7 +90,7 @@ def _levels(colors: Colors, alpha: Alpha | None, profile: bytes | None, note: No
 
 def _rgb_levels(colors: Colors, profile: bytes | None, note: Note) -> Levels:
     count = colors.shape[-1]
-    if profile is not None:  # which Pillow applies to 8 bits only
+    if profile is not None:  # Pillow applies profiles to 8 bits only
         rounded = to_8_bit(colors[..., 0] if count == 1 else colors, COLOR_MODES[count])
         image = _converted(rounded, profile, note)
         if image is not rounded:

@@ -73,7 +73,7 @@ def _naming_long_paths(folder: str | Path) -> Iterator[None]:
         if error.errno != errno.ENAMETOOLONG:
             raise
         shown = printable(str(folder), longest=80)
-        raise ImageError(f"{shown}: too long a path to be opened; move the folder up") from None
+        raise ImageError(f"{shown}: the path is too long to open; move the folder up") from None
 
 
 def _identity(status: os.stat_result) -> Identity:

@@ -31,7 +31,7 @@ NEEDS = {  # format: the feature of Pillow that it needs, which a build may lack
     "AVIF": "avif",
 }
 
-# In this order; after them come formats that are known only to name them in a message.
+# Tried in this order. Formats without an entry in ENDINGS are known only by name, for messages.
 SIGNATURES = {
     "JPEG": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG\r\n\x1a\n",
@@ -60,7 +60,7 @@ _ANY = re.compile(
 
 
 def image_format(head: bytes) -> str | None:
-    """Return the format of an image file by its first bytes, or None if they are of no image.
+    """Return the format of an image file by its first bytes, or None if it is not an image.
 
     Formats that cannot be opened are named too, such as "JPEG XL" or "camera raw": see `can_open`.
 

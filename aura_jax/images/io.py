@@ -31,13 +31,13 @@ def decode_image(
         data: the bytes.
         name: the file's name, for messages.
         decoding: the options.
-        note: called with a sentence if the ICC profile is broken and therefore ignored.
+        note: called with a sentence if the ICC profile cannot be applied and is ignored.
 
     Returns:
         [H, W, 3] float32: 0 becomes -1 and the highest level becomes 1.
 
     Raises:
-        ImageError: if the file is not an image in a format that is read, is damaged, holds samples
+        ImageError: if the file is damaged, is not an image in a supported format, holds samples
             whose range is not known, or has too many pixels; the message starts with `name`.
     """
     with _naming(name):
@@ -52,7 +52,7 @@ def decode_8_bit(
 ) -> Image.Image:
     """Decode the bytes of an image file as `decode_image` does, to an 8-bit RGB Pillow image.
 
-    Levels of more bits are rounded to the nearest of 8 bits.
+    Deeper samples are rounded to the nearest 8-bit level.
 
     Raises:
         ImageError: as `decode_image`.

@@ -8,10 +8,7 @@ from itertools import chain
 from aura_jax.images.formats import ENDINGS, can_open, endings, image_format
 
 HIDDEN = "hidden"
-HIDDEN_NAMES = {
-    "__MACOSX",
-    "@eaDir",
-}  # thumbnails and attributes of macOS and of Synology's servers
+HIDDEN_NAMES = {"__MACOSX", "@eaDir"}  # metadata of macOS, thumbnails of Synology's servers
 MAX_KINDS = 100
 SHOWN_KINDS = 10
 SHORT_ENDING = re.compile(r"\.[a-z0-9_]{1,10}")

@@ -17,7 +17,8 @@ type Load = Callable[[str], Image.Image]  # reads the file as if its samples had
 # Pillow keeps the first byte of a 16-bit sample in one of the raw modes ";16B" and ";16L", and the
 # second in the other.
 SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
-GRAY_WITH_ALPHA = "LA;16B"  # has no other: Pillow reads it as RGBA, but so are its four bytes
+# It has no swapped mode, but the four bytes of a pixel can be read as the four channels of RGBA.
+GRAY_WITH_ALPHA = "LA;16B"
 
 
 def raw_mode(image: ImageFile.ImageFile) -> str:

@@ -1,4 +1,4 @@
-"""Open image files by the decoders that are meant for them."""
+"""Open image files, each format with its own decoder of Pillow."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -48,15 +48,15 @@ def checked_format(data: bytes) -> str:
     """Return the format of an image file's bytes.
 
     Raises:
-        ImageError: if the file is not an image, or cannot be opened here.
+        ImageError: if the file is not an image, or its format cannot be opened.
     """
     name = image_format(data)
     if name is None:
-        raise ImageError("not an image in a format that is known here")
+        raise ImageError("not an image in a known format")
     if name == "HEIC" and not can_open(name):
         raise ImageError('an HEIC image: to open it, pip install "aura-jax[heif]"')
     if not can_open(name):
-        raise ImageError(f"in the format {name}, which is not read; convert it to PNG or JPEG")
+        raise ImageError(f"the format {name} is not supported; convert it to PNG or JPEG")
     return name
 
 
@@ -64,7 +64,7 @@ def take_apart(name: str, data: bytes) -> Source:
     """Take an image file of this format apart into pixels and metadata.
 
     Raises:
-        ValueError: if the file is damaged, or of a kind that cannot be read right.
+        ValueError: if the file is damaged, or Pillow would read it wrongly.
     """
     return SOURCES.get(name, Source)(data)
 
@@ -79,13 +79,15 @@ def opened(name: str, source: Source, max_pixels: int) -> ImageFile:
     try:
         image = _class(name)(BytesIO(source.data))
     except Image.DecompressionBombError:  # Pillow's own limit for WebP
-        raise ImageError(f"over {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels of WebP") from None
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise ImageError(f"over {limit:,} pixels, Pillow's limit for WebP; use PNG") from None
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(
-            f"{width} x {height} pixels, over the limit of {max_pixels:,}; raise it by --max-pixels"
+            f"{width} x {height} pixels, over the limit of {max_pixels:,}; raise it with "
+            "--max-pixels"
         )
-    if name == "TIFF":  # or Pillow compares the size with its own limit before it makes this
+    if name == "TIFF":  # otherwise Pillow compares the size with its own limit first
         image.im = Image.new(image.mode, image.size).im
     return image
 

@@ -7,7 +7,7 @@ MAX_PIXELS = 200_000_000  # more than any phone's camera
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-    """How image files are decoded.
+    """Options of decoding image files.
 
     Attributes:
         max_pixels: the largest number of pixels of an image; files with more are refused before

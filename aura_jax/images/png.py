@@ -13,8 +13,9 @@ EXIF_TEXT, XMP_TEXT = b"Raw profile type exif", b"XML:com.adobe.xmp"
 def png_source(data: bytes) -> Source:
     """Take a PNG file apart.
 
-    Pillow gets neither texts, which it refuses from 1 MiB on, nor the parts of an animation, nor a
-    transparent color: it compares that with samples which it has scaled or cut to 8 bits.
+    The file for Pillow lacks texts, since Pillow refuses those of over 1 MiB, the frames of an
+    animation, and a transparent color. Pillow would compare that color with samples that it has
+    scaled or cut to 8 bits.
 
     Raises:
         ValueError: if the file ends within its header.
@@ -78,7 +79,7 @@ def _hexadecimal(text: bytes) -> bytes:
 
 
 def _key(values: bytes, bits: int) -> tuple[int, ...] | None:
-    """Return the gray level or color of a tRNS chunk, in samples that Pillow scales to 8 bits."""
+    """Return the gray level or color of a tRNS chunk, scaled as Pillow scales 2- and 4-bit gray."""
     if len(values) not in (2, 6):
         return None
     stored = (int.from_bytes(values[i : i + 2]) % 2**bits for i in range(0, len(values), 2))

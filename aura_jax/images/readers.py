@@ -72,14 +72,14 @@ class ImageFile:
         """
         given = not self.path.is_symlink() or self.path.is_relative_to("/dev")  # as /dev/fd/63
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or (stat.S_ISFIFO(mode) and given)):
-            raise ImageError(f"{self}: not a file but a device, a socket or a link to a pipe")
+            raise ImageError(f"{self}: is a device, a socket or a link to a pipe; give a file")
 
     def pixels(self, decoding: Decoding = Decoding(), note: Note | None = None) -> Pixels:
         """Read and decode the image: [H, W, 3] float32 in [-1, 1], see `decode_image`.
 
         Args:
             decoding: the options.
-            note: called with a sentence if the ICC profile is broken and therefore ignored.
+            note: called with a sentence if the ICC profile cannot be applied and is ignored.
 
         Raises:
             ImageError: if the file cannot be read or decoded; it names the file.
@@ -152,7 +152,7 @@ def _find(place: Path, left_out: Counter[str]) -> list[tuple[Path, bool]]:
             found.append((Path(entry.path), tar))
         else:
             left_out[kind_of(entry.name)] += 1
-    return _some(place, found, left_out)
+    return _checked(place, found, left_out)
 
 
 def in_tar(path: Path, member: Member) -> ImageFile:
@@ -186,13 +186,14 @@ def _images_of(place: Path, left_out: Counter[str]) -> list[ImageFile]:
         for _, found, others in by_key(path, left_out):
             images += [in_tar(path, member) for member in found]
             left_out.update(kind_in_tar(file) for file in others)
-    return _some(place, images, left_out)
+    return _checked(place, images, left_out)
 
 
-def _some[T](place: Path, found: list[T], left_out: Counter[str]) -> list[T]:
+def _checked[T](place: Path, found: list[T], left_out: Counter[str]) -> list[T]:
+    """Return the files that were found in a place, or raise an error if there are none."""
     if not found:
         others = f"; {summary(left_out)}" if left_out else ""
-        raise ImageError(f"{place}: no images found, in it or below it or in tars there{others}")
+        raise ImageError(f"{place}: no images found, at any depth or in tars{others}")
     return found
 
 

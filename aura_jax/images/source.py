@@ -15,14 +15,14 @@ CODESTREAM = b"\xff\x4f\xff\x51"  # of JPEG 2000: the markers SOC and SIZ
 
 
 class Source(NamedTuple):
-    """An image file without its metadata, and those metadata that change pixels.
+    """An image file without its metadata, and the metadata that change its pixels.
 
     Attributes:
         data: the file for Pillow.
         exif: EXIF metadata, which may be damaged.
         xmp: XMP metadata, which may be damaged.
         profile: the ICC profile, which may be damaged.
-        key: the samples, one or three, of pixels that are transparent.
+        key: the transparent gray level or color, as one or three samples.
         top: the highest level of samples of more than 8 bits.
         inverted: whether samples of more than 8 bits count from white.
     """
@@ -80,7 +80,7 @@ def jpeg_2000_source(data: bytes) -> Source:
     count = int.from_bytes(data[start + 40 : start + 42])
     depths = {*data[start + 42 : start + 42 + 3 * count : 3]}  # each is one less; 128: signed
     if start < 0 or not (depths == {7} or (depths == {15} and count == 1)):
-        raise ValueError("damaged, or of a depth that is not read: convert it to 8 bits")
+        raise ValueError("damaged, or of an unsupported depth; convert it to 8 bits")
     box = data.find(b"colr\2", 0, start)
     length = int.from_bytes(data[box - 4 : box])
     return Source(data, profile=None if box < 0 else data[box + 7 : box - 4 + length])

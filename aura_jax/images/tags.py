@@ -56,7 +56,7 @@ class Directory:
         letter = INTEGERS.get(self.entries[tag].kind)
         values = self.raw(tag)
         if letter is None or not values:
-            raise ValueError(f"tag {tag} has no whole number")
+            raise ValueError(f"tag {tag} does not hold whole numbers")
         return struct.unpack(f"{self.order}{self.entries[tag].number}{letter}", values)
 
     def raw(self, tag: int) -> bytes:
@@ -82,7 +82,10 @@ class Directory:
 
 
 def orientation(exif: bytes | None, xmp: bytes | None) -> int:
-    """Return the orientation 1..8 that EXIF or else XMP metadata state; 1 if they are damaged."""
+    """Return the orientation, 1 to 8, in EXIF metadata or, without a valid one there, in XMP.
+
+    It is 1, upright, if neither has one.
+    """
     try:
         (value,) = Directory((exif or b"").removeprefix(b"Exif\0\0")).integers(ORIENTATION)
     except ValueError:

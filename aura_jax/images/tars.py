@@ -61,7 +61,7 @@ def check_uncompressed(name: str) -> None:
     """Raise an error if a file's name or path ends like a compressed tar.
 
     Raises:
-        ImageError: with the program that unpacks it.
+        ImageError: if it does; the message names the program that unpacks it.
     """
     lower = name.lower()
     if lower.endswith(ALL_COMPRESSED):
@@ -73,8 +73,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """Open a tar.
 
     Raises:
-        ImageError: if it is not a file (pipes and devices are not opened), compressed, or cannot
-            be read.
+        ImageError: if it is not a regular file (pipes and devices are not opened), is compressed,
+            or cannot be read.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -185,7 +185,7 @@ class _Tar:
         if rest > MAX_PADDING or self._file.read().count(0) != rest - BLOCK:
             raise ImageError(
                 f"{self._path}: data follows the end of the archive at byte {self._offset}; if "
-                "several tars were joined, give each by itself, or join them by tar --concatenate"
+                "several tars were joined, give each by itself, or join them with tar --concatenate"
             )
 
     def _corrupt(self, reason: str) -> ImageError:
@@ -197,7 +197,7 @@ class _Tar:
 def _compressed(path: Path | str, program: str) -> ImageError:
     return ImageError(
         f"{path}: compressed: unpack it with {program} ({program} -d), "
-        "since single images are read from an uncompressed tar alone"
+        "since only an uncompressed tar allows reading single images"
     )
 
 
@@ -217,7 +217,7 @@ def _number(field: bytes) -> int:
 
 
 def _fits(checksum: int, block: bytes) -> bool:
-    """Compare a header's checksum with the sum of its bytes, unsigned or, as once was, signed."""
+    """Compare a header's checksum with the sum of its bytes, unsigned or, in old tars, signed."""
     summed = sum(block) - sum(block[CHECKSUM]) + 8 * ord(" ")
     if checksum == summed:
         return True

@@ -1,4 +1,4 @@
-"""Take TIFF files apart, and refuse those that Pillow reads wrong."""
+"""Take TIFF files apart, and refuse those that Pillow reads wrongly."""
 
 import struct
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ UNCOMPRESSED, SEPARATE, SIGNED, FLOAT = 1, 2, 2, 3  # of COMPRESSION, PLANAR, FO
 def tiff_source(data: bytes) -> Source:
     """Take a TIFF file apart.
 
-    Pillow gets a directory without the other tags: it warns about damaged ones, and turns the image
-    itself if it finds an orientation.
+    The file for Pillow has a directory of the tags that determine pixels alone. Pillow would warn
+    about other tags that are damaged, and would turn the image if it found an orientation.
 
     Raises:
-        ValueError: if the file is damaged, or of a kind that Pillow reads wrong.
+        ValueError: if the file is damaged, or of a kind that Pillow reads wrongly.
     """
     tags = Directory(data)
     bits, (photometric,) = tags.integers(BITS, (1,)), tags.integers(PHOTOMETRIC, (0,))[:1]
@@ -49,10 +49,10 @@ def tiff_source(data: bytes) -> Source:
 
 def _check_kind(tags: Directory, bits: tuple[int, ...]) -> None:
     if tags.big and tags.order == ">":
-        raise ValueError("a big-endian BigTIFF file, which Pillow does not read")
+        raise ValueError("a big-endian BigTIFF file, which Pillow does not read; convert it to PNG")
     formats = tags.integers(FORMAT, (1,))
     if FLOAT in formats:
-        raise ValueError("floating point values, whose range is not known")
+        raise ValueError("floating point values, whose range is not known; convert them")
     if max(bits) > 16 or SIGNED in formats:
         raise ValueError(
             f"{max(bits)}-bit {'signed ' * (SIGNED in formats)}values, whose range is not known; "
@@ -63,13 +63,13 @@ def _check_kind(tags: Directory, bits: tuple[int, ...]) -> None:
         and tags.integers(PLANAR, (1,))[0] == SEPARATE
         and tags.integers(SAMPLES, (1,))[0] > 1
     ):
-        raise ValueError("colors of more than 8 bits in separate planes; convert them to pixels")
+        raise ValueError("colors of more than 8 bits in separate planes; convert it to PNG")
     if DNG in tags.entries or tags.integers(SUBFILE, (0,))[0] & 1:
         raise ValueError("camera raw, or a thumbnail before the image; convert it to TIFF or PNG")
 
 
 def _check_whole(tags: Directory, bits: tuple[int, ...], photometric: int) -> None:
-    """Check that the file holds its samples: Pillow would take the new directory for some."""
+    """Check that the file holds all samples: Pillow would read the new directory as samples."""
     width, height, samples = (tags.integers(tag, (1,))[0] for tag in (WIDTH, HEIGHT, SAMPLES))
     depth = bits[0] * samples if len(bits) == 1 else sum(bits)
     needed = (width * depth + 7) // 8 * height
@@ -77,7 +77,7 @@ def _check_whole(tags: Directory, bits: tuple[int, ...], photometric: int) -> No
     sizes = tags.integers(STRIP_SIZES, tags.integers(TILE_SIZES, (needed,)))
     if tags.integers(COMPRESSION, (1,))[0] == UNCOMPRESSED:
         if photometric == YCBCR and sum(sizes) < needed:
-            raise ValueError("colors at a lower resolution, not compressed; convert it to PNG")
+            raise ValueError("uncompressed colors at a lower resolution; convert it to PNG")
         if len(starts) == 1:  # some programs write a wrong size then
             sizes = (needed,)
     if len(starts) != len(sizes) or any(
