@@ -45,6 +45,13 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def listed(names: Iterable[str]) -> str:
+    """Join names for a message: the first ten, escaped, and the number of others."""
+    found = [*names]
+    more = [f"{len(found) - 10} more"] if len(found) > 10 else []
+    return ", ".join([*map(printable, found[:10]), *more])
+
+
 def first_of(reasons: Iterable[str]) -> str:
     """Format the first ten reasons as the end of a message, one on each line."""
     return "the first are\n  " + "\n  ".join(islice(reasons, 10))

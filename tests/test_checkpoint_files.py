@@ -108,7 +108,7 @@ def test_what_is_saved_and_where_is_checked(tiny_vae: AuraEquiVAE, tmp_path: Pat
         ((tiny_vae, tmp_path / "link"), "is a link to a file that does not exist"),
         (
             (tiny_vae, tmp_path / "a.npz"),
-            "will be a safetensors file; give a name with that ending",
+            "the file is written as safetensors; give a name that ends in .safetensors",
         ),
     ):
         with pytest.raises(AuraError, match=message) as error:

@@ -64,6 +64,6 @@ def test_info_describes_latents(latents: dict[str, Latent], tmp_path: Path):
 
 
 def test_the_ending_of_another_format_is_refused(latents: dict[str, Latent], tmp_path: Path):
-    with pytest.raises(AuraError, match=r"z\.npz: will be a safetensors file"):
+    with pytest.raises(AuraError, match=r"z\.npz: the file is written as safetensors"):
         write_latents(tmp_path / "z.npz", LatentFile(latents, TINY_CONFIG))
     assert not [*tmp_path.iterdir()]

@@ -68,7 +68,7 @@ def test_one_network_of_a_larger_file(tmp_path: Path):
     convert(source, target, "--prefix", "first_stage_model.", "--layout", "torch")
     returned = load_file(target)
     assert all(torch.equal(returned[name], tensor) for name, tensor in state.items())
-    with pytest.raises(AuraError, match=r"out\.npz: will be a safetensors file"):
+    with pytest.raises(AuraError, match=r"out\.npz: the file is written as safetensors"):
         convert(source, tmp_path / "out.npz")
 
 

@@ -24,8 +24,8 @@ class Summary:
         tensors: their number.
         parameters: their number.
         dtypes: the file format's names of the dtypes.
-        prefix: the part of the stored names that has been removed from all of them.
-        wrappers: the parts of training wrappers that some of the stored names have.
+        prefix: the prefix that has been removed from all stored names.
+        wrappers: the parts, such as `module`, that training wrappers inserted in stored names.
     """
 
     layout: Layout

@@ -84,7 +84,7 @@ def _local(name: str) -> Path | None:
 
 
 def _fetch(repo: str, file: str | None, options: dict[str, Any]) -> Path:
-    """Download a file and, if it is an index, its shards; without a network, find them cached."""
+    """Download a file and, if it is an index, its shards; without a network, use the cache."""
     # Late: the import takes a quarter of a second, and most checkpoints are local.
     from huggingface_hub import hf_hub_download
 
@@ -116,7 +116,7 @@ def _listing(repo: str, options: dict[str, Any]) -> tuple[Iterable[str], bool]:
         return [file.rfilename for file in info.siblings or ()], False
     except Exception as error:
         try:
-            # A snapshot with some of its files is one too.
+            # A snapshot that lacks some files is found too.
             found = snapshot_download(repo, local_files_only=True, allow_patterns=[], **options)
         except LocalEntryNotFoundError:
             raise error from None

@@ -18,8 +18,8 @@ def find_config(
 
     Args:
         stored: the checkpoint, in either layout.
-        given: the config it must have; by default the one in its metadata, or if that has none or
-            another program's, the one that its shapes imply.
+        given: the config that it must have. By default it is the one in the metadata. If that has
+            none, or another program's, it is the one that the shapes imply.
 
     Returns:
         The config, and one line for each source (metadata, shapes) that contradicts it.
@@ -76,7 +76,7 @@ def config_from_shapes(shapes: Shapes) -> AuraConfig | None:
     """
     first = "encoder.down.0.block"
     ch = _length(shapes, "encoder.conv_in.bias", f"{first}.0.norm1.bias")
-    # One more than a config can have, to be refused there.
+    # Read one more than a config can have, so that AuraConfig refuses it.
     widths = [*islice(_widths(shapes, "encoder.down.{}.block.0"), MAX_LEVELS + 1)]
     if not ch or not widths:
         return None

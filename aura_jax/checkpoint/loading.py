@@ -55,25 +55,25 @@ def load(
 
     Args:
         path_or_repo_id: "small", the checkpoint that comes with the package; a safetensors file of
-            any name; a folder with one checkpoint, which an index may split into several files; or
-            a repository of the Hugging Face hub such as "fal/AuraEquiVAE" ("owner/name/file" names
+            any name; a folder with one checkpoint, in one file or in several with an index; or a
+            repository of the Hugging Face hub such as "fal/AuraEquiVAE" ("owner/name/file" names
             one file in it). Without a network the hub client's cache is used.
-        config: the sizes that the file must have; by default those in its metadata, or if it has
-            none, those that the shapes of its tensors imply.
+        config: the sizes that the file must have; by default those in its metadata or, without
+            metadata, those that the shapes of its tensors imply.
         dtype: the dtype to compute in; by default bfloat16 on GPU and TPU, float32 on CPU.
         param_dtype: the dtype to keep parameters in; by default as stored.
-        prefix: the part of the names before encoder and decoder, such as "first_stage_model", in a
-            file that holds other networks too; these are ignored. A prefix that all names have need
-            not be given.
+        prefix: the part of the names before encoder and decoder, such as "first_stage_model". Give
+            it if the file holds other networks too, which are then ignored. A prefix that all names
+            have is recognized without it.
         revision: a branch, tag or commit of the repository.
         cache_dir: the folder for downloads, by default that of the hub's client.
         token: an access token for the hub, or whether to use the stored one.
 
     Raises:
         CheckpointError: if the file cannot be found or read, or its tensors are not exactly those
-            of an AuraEquiVAE; one error names duplicate, missing, unexpected, misshaped and
-            non-finite tensors, and tensors of other dtypes: of each kind the first twenty, and how
-            many more.
+            of an AuraEquiVAE. One error lists duplicate, missing, unexpected, misshaped and
+            non-finite tensors, and tensors of other dtypes: the first twenty of each kind, and the
+            number of others.
         AuraError: if `dtype` or `param_dtype` is not bfloat16, float16 or float32.
     """
     path = find_checkpoint(path_or_repo_id, revision=revision, cache_dir=cache_dir, token=token)
@@ -88,7 +88,7 @@ def build(
     dtype: DTypeLike | None = None,
     param_dtype: DTypeLike | None = None,
 ) -> AuraEquiVAE:
-    """Build the model of an opened checkpoint that holds nothing else, and as `load` does."""
+    """Build the model of an opened checkpoint, which must hold nothing else, as `load` does."""
     compute = default_compute_dtype() if dtype is None else as_dtype(dtype)
     cast = None if param_dtype is None else as_dtype(param_dtype, name="param_dtype")
     config, problems = find_config(stored, config)
@@ -110,7 +110,7 @@ def save(vae: AuraEquiVAE, path: str | Path, *, layout: Layout = "flax") -> None
         layout: "flax" (kernel, scale; HWIO) or "torch" (weight; OIHW; the reference's names).
 
     Raises:
-        AuraError: if the layout is unknown, an argument is no model or path, or the file cannot be
+        AuraError: if the layout is unknown, `vae` or `path` has another type, or the file cannot be
             written.
     """
     if not isinstance(vae, AuraEquiVAE) or not isinstance(path, str | Path):

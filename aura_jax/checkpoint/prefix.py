@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from aura_jax.checkpoint.names import WRAPPERS, without_wrappers
 from aura_jax.checkpoint.tensors import StoredCheckpoint
-from aura_jax.errors import CheckpointError, printable
+from aura_jax.errors import CheckpointError, listed
 
 NETWORKS = ("encoder", "decoder")
 TRAINERS = {"loss", "discriminator"}  # networks that a trainer keeps beside an autoencoder
@@ -18,12 +18,12 @@ def autoencoder_in(stored: StoredCheckpoint, prefix: str | None = None) -> Store
     Args:
         stored: the file; the parts that training wrappers insert are allowed anywhere in a name.
         prefix: the part of the names before encoder and decoder, such as "first_stage_model", with
-            or without its dot. Other tensors are then ignored, and those of a trainer's losses and
-            discriminator under it. By default the prefix is the one that all names have, if any.
+            or without its dot. Tensors outside it are then ignored, and so are those of a trainer's
+            losses and discriminator. By default the prefix is the one that all names have, if any.
 
     Raises:
-        CheckpointError: if no name has this prefix, or, without one, if there are other tensors
-            beside a prefixed autoencoder; the message names the prefixes.
+        CheckpointError: if no name has this prefix; or if none is given, and there are other
+            tensors beside a prefixed autoencoder. The message names the prefixes.
     """
     plain = {name: without_wrappers(name) for name in stored.tensors}
     prefixes = _prefixes(plain.values())
@@ -38,13 +38,13 @@ def autoencoder_in(stored: StoredCheckpoint, prefix: str | None = None) -> Store
             short = _shortened(name, start.count("."))
             tensors[name if short in tensors else short] = stored.tensors[name]
     if prefix is not None and not tensors:
-        first = f"{stored.source}: has no tensors under the prefix {_quoted(chosen)}"
+        first = f"{stored.source}: has no tensors under the prefix {listed([_quoted(chosen)])}"
         raise CheckpointError("\n  ".join((first, _choices(prefixes))))
     return dataclasses.replace(stored, tensors=tensors, prefix=chosen)
 
 
 def _prefixes(names: Iterable[str]) -> list[str]:
-    """Return the prefixes that have an encoder and a decoder, or else those that have either."""
+    """Return the prefixes of an encoder and a decoder, or if there are none, of either."""
     networks: Mapping[str, set[str]] = defaultdict(set)
     for name in names:
         parts = name.split(".")
@@ -71,13 +71,11 @@ def _common(source: str, prefixes: list[str], names: Iterable[str]) -> str:
 
 
 def _choices(prefixes: list[str]) -> str:
-    names = ", ".join(map(_quoted, prefixes[:10])) or "none"
-    more = f" and {len(prefixes) - 10} more" if len(prefixes) > 10 else ""
-    return f"prefixes of an encoder and decoder: {names}{more}"
+    return f"prefixes of an encoder and decoder: {listed(map(_quoted, prefixes)) or 'none'}"
 
 
 def _quoted(prefix: str) -> str:
-    return f'"{printable(prefix)}"'
+    return f'"{prefix}"'
 
 
 def _shortened(name: str, count: int) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from aura_jax.checkpoint.tensors import MAX_HEADER, StoredCheckpoint, open_safetensors
-from aura_jax.errors import CheckpointError, counted, printable
+from aura_jax.errors import CheckpointError, counted, listed, printable
 
 INDEX_ENDING = ".safetensors.index.json"
 SAFETENSORS, PICKLES = ".safetensors", (".pt", ".pth", ".ckpt")
@@ -21,8 +21,8 @@ type Index = Mapping[str, list[str]]  # the names of tensors by the name of thei
 def choose(names: Iterable[str], place: str) -> str:
     """Choose the checkpoint among the files of a folder or repository.
 
-    It is the only index of shards or safetensors file, or without any the only pickle or other file
-    with the ending of one.
+    It is the only index of shards or safetensors file. If there is neither, it is the only file
+    with the ending of a pickle.
 
     Raises:
         CheckpointError: if there is none, or more than one.
@@ -35,11 +35,8 @@ def choose(names: Iterable[str], place: str) -> str:
     ]
     found = sorted(safetensors or [name for name in files if name.endswith(PICKLES)])
     if len(found) != 1:
-        shown = [printable(name) for name in found[:10]]
-        more = [f"{len(found) - 10} more"] if len(found) > 10 else []
         raise CheckpointError(
-            f"{place}: holds {', '.join(shown + more) or 'no checkpoint'}; "
-            f"name one file as {place}/FILE"
+            f"{place}: holds {listed(found) or 'no checkpoint'}; name one file as {place}/FILE"
         )
     return found[0]
 
@@ -55,12 +52,12 @@ def open_checkpoint(path: Path) -> StoredCheckpoint:
     index = read_index(path)
     missing = [name for name in index if not (path.parent / name).exists()]
     if missing:
-        raise CheckpointError(f"{path}: names {_some(missing, 'file')} that {path.parent} lacks")
+        raise CheckpointError(f"{path}: names {_counted(missing, 'file')} that {path.parent} lacks")
     tensors, metadata = {}, {}
     for file, names in index.items():
         shard = open_safetensors(path.parent / file)
         if differing := shard.tensors.keys() ^ {*names}:
-            problem = f"{_some(sorted(differing), 'tensor')} in only one of {file} and its index"
+            problem = f"{_counted(sorted(differing), 'tensor')} in only one of {file} and its index"
             raise CheckpointError(f"{path}: {problem}; download both again")
         tensors |= shard.tensors
         metadata |= shard.metadata
@@ -114,7 +111,6 @@ def _plain(file: Any) -> str:
     return file
 
 
-def _some(names: list[str], noun: str) -> str:
-    """Count names, and format the first of them."""
-    shown = ", ".join(map(printable, names[:10]))
-    return f"{counted(len(names), noun)} ({shown}{', …' if len(names) > 10 else ''})"
+def _counted(names: list[str], noun: str) -> str:
+    """Count names, and list the first of them."""
+    return f"{counted(len(names), noun)} ({listed(names)})"

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from aura_jax.dtypes import BFLOAT16, FLOAT16, FLOAT32
-from aura_jax.errors import AuraError, CheckpointError, printable
+from aura_jax.errors import AuraError, CheckpointError, listed, printable
 
 MAX_HEADER, MAX_TENSORS = 2**23, 20_000  # bytes and names, far above those of real pipelines
 # The names in the safetensors format of the dtypes that parameters and latents can have.
@@ -43,7 +43,7 @@ class StoredCheckpoint:
         source: the file's name, for messages.
         tensors: its tensors by name.
         metadata: its metadata, such as an autoencoder's config.
-        prefix: the part of the stored names that has been removed from all of them.
+        prefix: the prefix that has been removed from all stored names.
     """
 
     source: str
@@ -93,7 +93,9 @@ def check_ending(path: Path) -> None:
         AuraError: if it is.
     """
     if path.suffix.lower() in OTHER_ENDINGS:
-        raise AuraError(f"{path}: will be a safetensors file; give a name with that ending")
+        raise AuraError(
+            f"{path}: the file is written as safetensors; give a name that ends in .safetensors"
+        )
 
 
 def is_pickle(path: Path) -> bool:
@@ -122,8 +124,8 @@ def _check_size(path: Path) -> None:
 def _entries(path: Path) -> dict[str, Any]:
     """Return the header's entry for each tensor of a file that is valid.
 
-    It is quicker than asking safetensors 0.8 for each, which also keeps the last of two equal
-    names silently.
+    This is quicker than asking safetensors 0.8 for each entry. Of two equal names safetensors keeps
+    the last, without an error.
 
     Raises:
         CheckpointError: if a name occurs twice, or there are too many.
@@ -136,8 +138,7 @@ def _entries(path: Path) -> dict[str, Any]:
     counts = Counter(name for name, _ in pairs)
     if len(counts) < len(pairs):
         repeated = sorted(name for name, count in counts.items() if count > 1)
-        names = ", ".join(map(printable, repeated[:10])) + (", …" if len(repeated) > 10 else "")
-        raise CheckpointError(f"{path}: the header names tensors twice: {names}")
+        raise CheckpointError(f"{path}: the header names tensors twice: {listed(repeated)}")
     return {name: dict(entry) for name, entry in pairs if name != "__metadata__"}
 
 

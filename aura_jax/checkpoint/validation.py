@@ -88,7 +88,7 @@ def misfits(stored: StoredCheckpoint, expected: Shapes) -> list[str]:
 def raise_all(source: str, noun: str, problems: Sequence[str]) -> None:
     """Raise one CheckpointError that lists the problems; return if there are none.
 
-    It counts those beyond the first twenty of each kind.
+    Of each kind it lists the first twenty, and counts the others.
     """
     if problems:
         raise CheckpointError("\n  ".join((f"{source}: not {noun}", *_first_of_each(problems))))

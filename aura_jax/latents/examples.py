@@ -10,7 +10,7 @@ from itertools import batched, groupby
 from pathlib import Path
 from typing import Any
 
-from aura_jax.errors import CacheError, printable
+from aura_jax.errors import CacheError, listed, printable
 from aura_jax.images.left_out import without_ending
 from aura_jax.images.readers import ImageFile, find_files, in_tar
 from aura_jax.images.tars import is_tar
@@ -126,7 +126,7 @@ def _size(image: ImageFile) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Finder:
-    """The options of `find_examples`."""
+    """Find the examples of places, with the options of `find_examples`."""
 
     per_shard: int
     prefix_keys: bool
@@ -176,7 +176,7 @@ def _label_ending(name: str) -> str:
 
 
 def _below(path: Path, folder: Path) -> str:
-    """Return a path from a folder that it lies in; Path.relative_to is far slower."""
+    """Return a path relative to a folder above it; Path.relative_to is far slower."""
     return _text(str(path).removeprefix(str(folder)).lstrip("/"))
 
 
@@ -188,13 +188,13 @@ def _in_folder(path: Path, name: str, *, labeled: bool) -> Example:
 
 
 def _text(name: str) -> str:
-    """Escape the bytes of a name that are not UTF-8: a manifest is, and cannot hold them."""
+    """Escape the bytes of a name that are not UTF-8, which a manifest cannot hold."""
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _several(path: Path, members: Members) -> str:
-    names = ", ".join(printable(member.name) for member in members[:10])
-    return f"{path}: one example with several images or labels of a kind: {names}"
+    names = listed(member.name for member in members)
+    return f"{path}: one example with several images or labels of a kind: {names}; rename them"
 
 
 def _check_apart(places: Sequence[Path]) -> None:
