@@ -109,7 +109,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock of a file, which the kernel frees when the process ends, however it ends.
+    """Hold a lock of a file in the block; the kernel frees it if the process is killed.
 
     Args:
         path: the file, which is made if it is missing.
@@ -122,7 +122,7 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
     try:
         import fcntl  # here, as Windows has none
     except ModuleNotFoundError:
-        raise AuraError(f"{path.parent}: can be written on Linux or macOS alone") from None
+        raise AuraError(f"{path.parent}: can only be written on Linux or macOS") from None
     with path.open("w") as file:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         yield
@@ -166,7 +166,7 @@ def _beside(path: Path) -> Path:
 
 
 def _prefix(path: Path) -> str:
-    """Return the start of the names of a file's temporaries, short even if its own name is long."""
+    """Return the start of the names of a file's temporary files, short for a long name too."""
     name = os.fsencode(path.name)
     long = len(name) > LONGEST_NAME // 2
     return f".{hashlib.blake2b(name, digest_size=8).hexdigest() if long else path.name}."

@@ -132,7 +132,7 @@ def psnr(a: Pixels8, b: Pixels8) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class LatentFile:
-    """What a file of latents holds.
+    """The contents of a file of latents.
 
     Attributes:
         latents: the latents by name.
@@ -179,7 +179,7 @@ def read_latents(path: Path) -> LatentFile:
             raise ValueError("it holds none")
         weights = about.get("weights")
         if weights is not None and not FINGERPRINT.fullmatch(weights):
-            raise ValueError("its fingerprint of weights is not one")
+            raise ValueError("its fingerprint of weights is not a sha256")
     except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         message = f"{path}: not latents as `aura-jax encode` writes them ({printable(str(error))})"
         raise CheckpointError(message) from None

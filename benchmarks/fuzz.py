@@ -40,13 +40,14 @@ app = new_app(add_completion=False)
 
 @app.command(epilog="Example: python -m benchmarks.fuzz --cases 10000 --seed 1")
 def main(
-    cases: Annotated[int, typer.Option(min=1, help="Number of broken files.")] = 10_000,
+    cases: Annotated[int, typer.Option(min=1, help="Number of broken files to read.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Random seed of the mutations.")] = 0,
 ) -> None:
-    """Break valid checkpoints at random, and check that each is refused or read right.
+    """Break valid checkpoints at random, and check that each is refused or read correctly.
 
-    Names, shapes and values of the tensors are checked without building models. The first file
-    that is read wrongly, takes over ten seconds or raises another error ends the command.
+    Names, shapes and values of the tensors are checked without building models. The command stops
+    at the first file that is read wrongly, takes over ten seconds, or raises an error other than
+    CheckpointError.
     """
     random, outcomes, slowest = Random(seed), Counter[str](), 0.0
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:

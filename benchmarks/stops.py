@@ -1,4 +1,4 @@
-"""The command python -m benchmarks.stops: kill and interrupt commands, and look for what is lost.
+"""The command python -m benchmarks.stops: kill and interrupt commands, and count lost results.
 
 Each trial starts a command in an empty folder, sends a signal to its process group at a random
 moment, and runs the same command again. Its files must then be those of a command that nothing
@@ -45,10 +45,14 @@ app = new_app(add_completion=False)
 @app.command(epilog="Example: python -m benchmarks.stops --kills 60 --signals 40")
 def main(
     kills: Annotated[int, typer.Option(min=0, help="Number of trials with SIGKILL.")] = 60,
-    signals: Annotated[int, typer.Option(min=0, help="Number with other signals to stop.")] = 40,
+    signals: Annotated[int, typer.Option(min=0, help="Number of trials with other signals.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of signals and moments.")] = 0,
 ) -> None:
-    """Kill and interrupt train, cache make, save and convert, and count what is lost."""
+    """Kill and interrupt train, cache make, save and convert, and count lost results.
+
+    Each command is run again after its signal. A result is lost if the files then differ from
+    those of a command that nothing stopped, or if training did not save before it ended.
+    """
     rng, lost = np.random.default_rng(seed), []
     counts = collections.Counter[tuple[str, str]]()
     with tempfile.TemporaryDirectory() as folder:

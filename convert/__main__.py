@@ -42,8 +42,8 @@ def convert(
         str,
         typer.Argument(
             metavar="SRC",
-            help="The checkpoint to convert: a file, or an id of the Hugging Face hub such as "
-            "fal/AuraEquiVAE.",
+            help="The checkpoint to convert: a file or folder, or a Hugging Face id such "
+            "as fal/AuraEquiVAE.",
         ),
     ],
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The safetensors file to write.")],

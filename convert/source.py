@@ -34,8 +34,9 @@ def open_source(
         key: the key of the state dict in a pickle with several, with dots between nested keys.
 
     Raises:
-        CheckpointError: if the file cannot be read, is a pickle without `allow_pickle`, is a pickle
-            without exactly one such state dict or without one under the key, or has no keys.
+        CheckpointError: if the file cannot be read, or is a pickle without `allow_pickle`; if a
+            pickle has no such state dict, has several and `key` is not given, or has none under
+            `key`; or if `key` is given for a file that is not a pickle.
         AuraError: if it is a pickle and PyTorch is not installed.
     """
     try:

@@ -172,7 +172,7 @@ def test_without_file_locks(
     out: Path, photos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
-    with pytest.raises(AuraError, match="can be written on Linux or macOS alone"):
+    with pytest.raises(AuraError, match="can only be written on Linux or macOS"):
         make(photos, out, weights)
 
 

@@ -57,7 +57,7 @@ def test_a_note_speaks_of_its_own_shard(folder: Path, photos: Path, weights: Pat
     first, second = sorted(notes.glob("0*.json"))[:2]
     text = first.read_text()
     first.write_text(second.read_text())
-    with pytest.raises(CacheError, match=rf"{first.name}: the note of 00001.*; delete it"):
+    with pytest.raises(CacheError, match=rf"{first.name}: is the note of 00001.*; delete it"):
         make(photos, folder, weights)
     change(first, file="../../outside")
     with pytest.raises(CacheError, match=r"expected a name such as"):

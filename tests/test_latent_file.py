@@ -40,7 +40,7 @@ def test_the_box_moves_with_the_flip():
     ("values", "about", "message"),
     [
         (VALUES, {}, "'config'"),
-        (VALUES, {**ABOUT, "weights": "\x1b[31m"}, "its fingerprint of weights is not one"),
+        (VALUES, {**ABOUT, "weights": "\x1b[31m"}, "its fingerprint of weights is not a sha256"),
         (VALUES, {**ABOUT, "weights": ["0a"]}, "expected string"),
         (VALUES, {**ABOUT, "boxes": {}}, "'a'"),
         (VALUES, {**ABOUT, "boxes": {"a": [0, 0, 25, 9]}}, "does not lie in an image of 24 x 16"),

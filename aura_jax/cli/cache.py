@@ -208,7 +208,7 @@ def stats(folder: Folder, as_json: Json = False) -> None:
         found = measure(source, lambda count: bar.advance(task, count))
     try:
         store(source, found)
-    except OSError as error:  # such as a read-only mount, whose cache can be measured nevertheless
+    except OSError as error:  # such as a read-only mount: the measured values are still shown
         warn(f"{folder}: the statistics are shown, but not stored ({error.strerror})")
     if as_json:
         left_out = {

@@ -1,4 +1,4 @@
-"""The words about a finished cache that aura-jax cache prints."""
+"""Describe a finished cache, in the messages of aura-jax cache."""
 
 from typing import TYPE_CHECKING
 

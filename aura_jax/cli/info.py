@@ -19,8 +19,9 @@ def info(
     checkpoint: Annotated[
         str,
         typer.Argument(
+            metavar="CHECKPOINT",
             help="The checkpoint: small (comes with the package), a file or folder, or a Hugging "
-            "Face id; or a file of latents."
+            "Face id. It may also be a file that `aura-jax encode` wrote.",
         ),
     ],
     prefix: Prefix = None,
@@ -28,8 +29,8 @@ def info(
 ) -> None:
     """Describe a checkpoint: its size, layout, dtypes, config and number of parameters.
 
-    The names and shapes of its tensors are checked; their values are not read. Of a file that
-    `aura-jax encode` wrote, describe the latents and the weights that made them.
+    The names and shapes of its tensors are checked; their values are not read. For a file that
+    `aura-jax encode` wrote, the latents and the weights that made them are described.
     """
     with importing():
         from aura_jax.checkpoint.describe import summarize

@@ -73,8 +73,8 @@ def train(
         str | None,
         _option(
             START,
-            "Checkpoint to fine-tune: small, a file, or a Hugging Face id such as fal/AuraEquiVAE. "
-            "Cannot be combined with --config.",
+            "Checkpoint to fine-tune: small, a file or folder, or a Hugging Face id such as "
+            "fal/AuraEquiVAE. Cannot be combined with --config.",
         ),
     ] = None,
     perceptual: Annotated[

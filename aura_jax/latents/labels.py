@@ -20,7 +20,7 @@ ENCODINGS = {
 
 
 def read_label(ending: str, file: ImageFile, problems: Counter[str]) -> Any:
-    """Read a label file as text, a whole number (cls) or JSON; an image is never lost for it.
+    """Read a label file as text, a whole number (cls) or JSON; count it if it cannot be read.
 
     The text is UTF-8, or UTF-16 if it begins with a byte order mark, which is removed. Numbers in
     JSON that are NaN or infinite become None.

@@ -12,7 +12,7 @@ from aura_jax.dtypes import as_dtype
 from aura_jax.errors import CacheError
 from aura_jax.extras import needs
 from aura_jax.files import replacing
-from aura_jax.latents.spec import FILE, STORAGE_DTYPES, CacheSpec
+from aura_jax.latents.spec import SHARD_FILE, STORAGE_DTYPES, CacheSpec
 from aura_jax.latents.statistics import Statistics
 
 with needs("cache"):
@@ -55,7 +55,7 @@ class Shard:
     label_problems: Mapping[str, Count] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not FILE.fullmatch(self.file):  # a name from outside could lead out of the folder
+        if not SHARD_FILE.fullmatch(self.file):  # other names could lead out of the folder
             raise CacheError(f"shard {self.file!r}: expected a name such as 00000.arrayrecord")
 
 

@@ -138,11 +138,10 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def _escaped(key: str) -> str:
-    """Escape what a key may have but a member's name may not.
+    """Escape the characters of a key that the name of a tar's member cannot have.
 
-    These are dots in the last part, since WebDataset would end its key at the first one; and a
-    slash at the start and parts "..", with which a program could unpack the member to a place
-    outside its folder.
+    WebDataset would end its key at the first dot in the last part. With a slash at the start or a
+    part "..", a program could unpack the member to a place outside its folder.
     """
     folder, slash, name = key.rpartition("/")
     parts = ["%2E%2E" if part == ".." else part for part in folder.split("/")]

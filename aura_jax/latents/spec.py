@@ -20,7 +20,7 @@ STORAGE_DTYPES, COMPUTE_DTYPES = (
     tuple(map(np.dtype, names)) for names in (STORAGE_NAMES, COMPUTE_NAMES)
 )
 ENDINGS: dict[Format, str] = {"arrayrecord": ".arrayrecord", "webdataset": ".tar"}
-FILE = re.compile(rf"\d{{5,}}({'|'.join(map(re.escape, ENDINGS.values()))})", re.ASCII)
+SHARD_FILE = re.compile(rf"\d{{5,}}({'|'.join(map(re.escape, ENDINGS.values()))})", re.ASCII)
 RESIZE: Resize = "largest centered square, Lanczos"
 CONVERTED: Colors = "converted to sRGB"
 AS_STORED: Colors = "as stored"
@@ -49,7 +49,7 @@ class CacheSpec:
         clamp: the limit of latents on both sides of zero.
         encoding: the version of the code that turns image files into shards.
         prefix_keys: whether keys from tars begin with the tar's name.
-        colors: whether ICC profiles were applied; caches that do not tell were made before that.
+        colors: whether ICC profiles were applied. Caches without this entry were made before that.
         max_pixels: the largest number of pixels of an image; those with more are skipped.
 
     Raises:
@@ -99,5 +99,5 @@ class CacheSpec:
         return self.height // scale, self.width // scale, self.config.z_channels
 
     def file(self, index: int) -> str:
-        """Return the file name of the shard with this number, which FILE matches."""
+        """Return the file name of the shard with this number, which SHARD_FILE matches."""
         return f"{index:05}{ENDINGS[self.format]}"

@@ -169,7 +169,9 @@ class CacheFolder:
         shards = [read_json(path, Shard) for path in notes]
         for path, shard in zip(notes, shards, strict=True):
             if path.name != f"{shard.file}.json":
-                raise CacheError(f"{path}: the note of {shard.file}; delete it, and run again")
+                raise CacheError(
+                    f"{path}: is the note of {shard.file}; delete it and run the command again"
+                )
         return shards
 
     def _is_whole(self, shard: Shard) -> bool:

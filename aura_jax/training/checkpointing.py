@@ -72,14 +72,14 @@ class Checkpoints:
     def restore(self, state: TrainState, data: grain.DatasetIterator) -> TrainState:
         """Read the last checkpoint that is whole, and move the data iterator to its position.
 
-        Later ones, which are damaged, are renamed to damaged-STEP.
+        Later checkpoints are damaged, and are renamed to damaged-STEP.
 
         Args:
             state: a state with the shapes, dtypes and placement to restore to.
             data: the iterator to move.
 
         Raises:
-            TrainingError: if all are damaged, or belong to another model.
+            TrainingError: if all checkpoints are damaged, or belong to another model.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         args = ocp.args.Composite(

@@ -176,7 +176,7 @@ def _stops_blocked() -> Iterator[None]:
 
 
 def _end_with_parent(worker: int, workers: int) -> None:
-    """Watch for the end of the run, in a decoding process, which would outlive a killed run."""
+    """Make a decoding process exit with its run, even if that is killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -17,7 +17,7 @@ from aura_jax.training.config import RunSpec
 LOCK = ".lock"
 PLOTS = ("samples", "losses")
 RECORDS = msgspec.json.Decoder(dict[str, float | int])
-OLD = {"decoding": {"raw_colors": True}}  # the settings that older runs did not record
+OLD_DEFAULTS = {"decoding": {"raw_colors": True}}  # the settings that older runs did not record
 DIGESTS = {"images_sha256": "images: other names than before, or in other places"}
 
 type Record = dict[str, float | int]  # the metrics of a step, with its number
@@ -79,8 +79,8 @@ class Workdir:
             process: the index of this process among those that train together.
 
         Raises:
-            TrainingError: if the folder holds a run of another spec, with each difference; or if
-                another process trains in it.
+            TrainingError: if the folder holds a run of another spec, in which case the message
+                lists each difference; or if another process trains in it.
             AuraError: if the folder cannot be made or holds other files.
         """
         check_folder(self.path)
@@ -112,7 +112,7 @@ class Workdir:
         """
         try:
             stored = msgspec.json.decode(self.spec.read_bytes(), type=dict)
-            return msgspec.convert(OLD | stored, RunSpec)
+            return msgspec.convert(OLD_DEFAULTS | stored, RunSpec)
         except (OSError, ValueError, RecursionError) as error:
             raise TrainingError(
                 f"{self.spec}: not the spec of a run of this version ({error}); give another folder"
@@ -192,7 +192,7 @@ def read_lines[T](path: Path, decoder: msgspec.json.Decoder[T]) -> list[T]:
                 values.append(decoder.decode(line))
         except (ValueError, RecursionError) as error:
             raise TrainingError(
-                f"{path}, line {number}: damaged ({error}); remove the line to go on"
+                f"{path}, line {number}: damaged ({error}); remove the line, and run again"
             ) from None
     return values
 
