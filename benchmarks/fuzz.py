@@ -45,9 +45,9 @@ def main(
 ) -> None:
     """Break valid checkpoints at random, and check that each is refused or read correctly.
 
-    Names, shapes and values of the tensors are checked without building models. The command stops
-    at the first file that is read wrongly, takes over ten seconds, or raises an error other than
-    CheckpointError.
+    Names, shapes and values of the tensors are checked without building models.
+    The command stops at the first file that is read wrongly, takes over ten
+    seconds, or raises an error other than CheckpointError.
     """
     random, outcomes, slowest = Random(seed), Counter[str](), 0.0
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:

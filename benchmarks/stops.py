@@ -50,8 +50,9 @@ def main(
 ) -> None:
     """Kill and interrupt train, cache make, save and convert, and count lost results.
 
-    Each command is run again after its signal. A result is lost if the files then differ from
-    those of a command that nothing stopped, or if training did not save before it ended.
+    Each command is run again after its signal. A result is lost if the files
+    then differ from those of a command that nothing stopped, or if training did
+    not save before it ended.
     """
     rng, lost = np.random.default_rng(seed), []
     counts = collections.Counter[tuple[str, str]]()

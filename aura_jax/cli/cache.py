@@ -197,7 +197,8 @@ def verify(
 def stats(folder: Folder, as_json: Json = False) -> None:
     """Measure each channel's mean and standard deviation, and store them in the cache.
 
-    A cache that cannot be written, such as one on a read-only mount, is measured but not changed.
+    A cache that cannot be written, such as one on a read-only mount, is
+    measured but not changed.
     """
     with importing(), needs("cache"):
         from aura_jax.latents.measure import measure, store

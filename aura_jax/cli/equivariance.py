@@ -44,8 +44,9 @@ def equivariance(
 ) -> None:
     """Measure on photographs how exactly flips of latents act as flips of images.
 
-    The report has the errors of the decoder, the encoder and the round trip, the recovered signs,
-    and a control without signs. Everything is computed in float32.
+    The report has the errors of the decoder, the encoder and the round trip,
+    the recovered signs, and a control without signs. Everything is computed in
+    float32.
     """
     _check_out(out, overwrite=overwrite)
     check_outside(out, images)

@@ -29,8 +29,10 @@ def info(
 ) -> None:
     """Describe a checkpoint: its size, layout, dtypes, config and number of parameters.
 
-    The names and shapes of its tensors are checked; their values are not read. For a file that
-    `aura-jax encode` wrote, the latents and the weights that made them are described.
+    The names and shapes of its tensors are checked; their values are not read.
+
+    For a file that `aura-jax encode` wrote, the latents and the fingerprint of
+    the weights that made them are described instead.
     """
     with importing():
         from aura_jax.checkpoint.describe import summarize

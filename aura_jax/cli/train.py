@@ -171,8 +171,9 @@ def train(
 ) -> None:
     """Train or fine-tune an autoencoder whose latents can be flipped like images.
 
-    The same command resumes a run that was interrupted; with more steps, it continues a finished
-    one. Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save a checkpoint first.
+    The same command resumes a run that was interrupted. With more steps it
+    continues a finished run. Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save a
+    checkpoint before the command ends.
     """
     losses = tuple(map(parse_loss, loss or ())) or _default_losses(perceptual)
     recipe = Recipe(
