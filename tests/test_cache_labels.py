@@ -1,4 +1,4 @@
-"""Labels and keys: damaged metadata never costs an image, and what is left out is counted."""
+"""Labels and keys: damaged metadata never costs an image, and files left out are counted."""
 
 import json
 import tarfile

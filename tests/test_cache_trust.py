@@ -51,7 +51,7 @@ def unfinished(folder: Path) -> Path:
 
 
 def test_a_note_speaks_of_its_own_shard(folder: Path, photos: Path, weights: Path) -> None:
-    """Else an unfinished shard would count as whole, or an outside file as a shard."""
+    """Otherwise an unfinished shard would count as whole, or an outside file as a shard."""
     before = contents(folder)
     notes = unfinished(folder)
     first, second = sorted(notes.glob("0*.json"))[:2]

@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def forget_colors(manifest: Path) -> None:
-    """Make a manifest one of a time before profiles were applied."""
+    """Make a manifest look like one from before profiles were applied."""
     document = json.loads(manifest.read_text())
     for name in ("colors", "max_pixels"):
         del document["spec"][name]

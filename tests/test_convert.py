@@ -57,7 +57,7 @@ def test_the_twin_has_the_published_tensors():
 
 @pytest.mark.parametrize("checkpoint", TRAINED, ids=lambda path: path.name)
 def test_every_stage_of_a_converted_checkpoint_matches_pytorch(checkpoint: Path, tmp_path: Path):
-    """Of trained weights, whose errors in bfloat16 are those of single roundings."""
+    """Errors of trained weights in bfloat16 are those of single roundings."""
     text = convert(checkpoint, tmp_path / "flax", "--verify")
     assert re.search(r"all \d+ stages within tolerance", text)
     assert "decoder.up.3.upsample" in text

@@ -100,7 +100,7 @@ def test_gray_profiles() -> None:
 
 
 def test_cmyk_profiles() -> None:
-    """Of full black it makes a middle gray, which the plain conversion does not."""
+    """The profile turns full black into middle gray; the plain conversion does not."""
     lightness = [255, 128, *[0] * 14]
     ink = np.zeros((8, 8, 4), np.uint8)
     ink[4:, :, 3] = 255
