@@ -7,7 +7,7 @@ import pytest
 
 from aura_jax.cli.inputs import each, find, latent_names
 from aura_jax.cli.outputs import check_image, image_targets
-from aura_jax.errors import AuraError, ImageError, printable
+from aura_jax.errors import AuraError, ImageError, listed, printable
 from aura_jax.images.io import write_image
 from aura_jax.images.readers import ImageFile
 from tests.photo_folder import write_photos
@@ -63,3 +63,8 @@ def test_commands_say_what_they_left_out(tmp_path: Path, capfd: pytest.CaptureFi
         (folder / name).write_bytes(b"?")
     assert len(find([folder], tmp_path / "out.png")) == 2
     assert capfd.readouterr().err == "left out: 2 .txt, 1 .cr2\n"
+
+
+def test_messages_list_ten_names_and_count_the_others() -> None:
+    assert listed(["a", "b\x1b"]) == r"a, b\x1b"
+    assert listed(map(str, range(12))) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 2 more"
