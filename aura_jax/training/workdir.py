@@ -17,7 +17,7 @@ from aura_jax.training.config import RunSpec
 LOCK = ".lock"
 PLOTS = ("samples", "losses")
 RECORDS = msgspec.json.Decoder(dict[str, float | int])
-OLD_DEFAULTS = {"decoding": {"raw_colors": True}}  # the settings that older runs did not record
+OLD = {"decoding": {"raw_colors": True}}  # the settings that older runs did not record
 DIGESTS = {"images_sha256": "images: other names than before, or in other places"}
 
 type Record = dict[str, float | int]  # the metrics of a step, with its number
@@ -112,7 +112,7 @@ class Workdir:
         """
         try:
             stored = msgspec.json.decode(self.spec.read_bytes(), type=dict)
-            return msgspec.convert(OLD_DEFAULTS | stored, RunSpec)
+            return msgspec.convert(OLD | stored, RunSpec)
         except (OSError, ValueError, RecursionError) as error:
             raise TrainingError(
                 f"{self.spec}: not the spec of a run of this version ({error}); give another folder"
@@ -192,7 +192,7 @@ def read_lines[T](path: Path, decoder: msgspec.json.Decoder[T]) -> list[T]:
                 values.append(decoder.decode(line))
         except (ValueError, RecursionError) as error:
             raise TrainingError(
-                f"{path}, line {number}: damaged ({error}); remove the line, and run again"
+                f"{path}, line {number}: damaged ({error}); remove the line to go on"
             ) from None
     return values
 
