@@ -23,12 +23,9 @@ def check_free(path: Path, *, overwrite: bool) -> None:
             has a name that the file system cannot hold, or exists and `overwrite` is false.
     """
     _check_name(path)
-    if path.is_dir():
-        raise AuraError(f"{path}: is a folder; give a file name")
+    _check_kind(path)
     if not path.absolute().parent.is_dir():
         raise AuraError(f"{path}: the folder {path.absolute().parent} does not exist")
-    if path.exists() and not path.is_file():
-        raise AuraError(f"{path}: is not a regular file, so it cannot be replaced")
     if path.exists() and not overwrite:
         raise AuraError(f"{path}: exists already; give another name or --overwrite")
     _check_writable(path, path)
@@ -87,10 +84,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
     the permissions that the process's umask gives; a replaced one keeps its own.
 
     Raises:
-        AuraError: if the file cannot be written, with the system's reason.
+        AuraError: if the file cannot be written, with the system's reason; or if the path is a
+            folder, a pipe or a device, which a new file would replace.
     """
     path = Path(path)
     _check_name(path)
+    _check_kind(path)
     temporary = _beside(path)
     try:
         _create(temporary)
@@ -145,6 +144,14 @@ def _check_name(path: Path) -> None:
         raise AuraError(f"{path}: cannot be written ({error.strerror})") from None
     if path.is_symlink() and not path.exists():
         raise AuraError(f"{path}: is a link to a file that does not exist; remove it first")
+
+
+def _check_kind(path: Path) -> None:
+    """Check that a file can take the place of what is there."""
+    if path.is_dir():
+        raise AuraError(f"{path}: is a folder; give a file name")
+    if path.exists() and not path.is_file():
+        raise AuraError(f"{path}: is not a regular file, so it cannot be replaced")
 
 
 def _check_writable(place: Path, path: Path) -> None:

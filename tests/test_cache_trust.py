@@ -121,3 +121,45 @@ def test_statistics_of_a_cache_that_has_changed_meanwhile_are_not_stored(
     change(folder / "manifest.json", environment=environment | {"batch": 5})
     with pytest.raises(CacheError, match="has changed meanwhile; measure it again"):
         store(source, found)
+
+
+def test_counts_of_a_shard_are_bounded(folder: Path) -> None:
+    first, *rest = manifest_of(folder)["shards"]
+    change(folder / "manifest.json", shards=[first | {"count": 10**30}, *rest])
+    with pytest.raises(CacheError, match=r"shards\[0\].count"):
+        LatentSource(folder)
+
+
+@pytest.mark.parametrize("named", [[], [1, 1, 2], [0, 2]])
+def test_a_manifest_that_lacks_shards_is_completed(
+    folder: Path, named: list[int], photos: Path, weights: Path
+) -> None:
+    before, shards = contents(folder), manifest_of(folder)["shards"]
+    change(folder / "manifest.json", shards=[shards[i] for i in named])
+    make(photos, folder, weights)
+    assert contents(folder) == before
+
+
+def test_statistics_need_latents_of_the_manifest_s_shape(folder: Path) -> None:
+    manifest = manifest_of(folder)
+    change(folder / "manifest.json", shards=[])
+    with pytest.raises(CacheError, match="no latents"):
+        cache("stats", folder)
+    config = manifest["spec"]["config"] | {"z_channels": 32}
+    change(folder / "manifest.json", shards=manifest["shards"])
+    change(folder / "manifest.json", spec=manifest["spec"] | {"config": config})
+    with pytest.raises(CacheError, match=r"of shape .*, expected .*32\)"):
+        cache("stats", folder)
+
+
+def test_places_whose_names_are_not_utf_8(tmp_path: Path, photos: Path, weights: Path) -> None:
+    place, out = tmp_path / os.fsdecode(b"caf\xe9"), tmp_path / "out"
+    shutil.copytree(photos, place / "in")
+    shutil.copy(weights, place / "tiny")
+    manifest = make(place / "in", out, place / "tiny")
+    assert manifest is not None
+    assert manifest.origin.images == (f"../{place.name}/in",)
+    assert LatentSource(out).manifest == manifest
+    with pytest.raises(CacheError, match="the path is not in UTF-8; give another folder"):
+        make(photos, place / "out", weights)
+    assert not (place / "out").exists()

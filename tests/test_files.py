@@ -126,3 +126,16 @@ def test_paths_that_cannot_be_written(tmp_path: Path):
     (tmp_path / "file").unlink()
     (tmp_path / "pipe").unlink()
     assert [*tmp_path.iterdir()] == []
+
+
+def test_pipes_and_devices_are_not_replaced(tmp_path: Path):
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        with pytest.raises(AuraError, match="is not a regular file"), replacing(path) as temporary:
+            temporary.write_bytes(b"new")
+        assert path.is_fifo()
+    with pytest.raises(AuraError, match="is a folder"), replacing(tmp_path) as temporary:
+        temporary.write_bytes(b"new")
+    assert sorted(tmp_path.iterdir()) == [link, pipe]

@@ -158,3 +158,10 @@ def test_a_pipe_that_is_given_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
             with pytest.raises(ImageError, match="over 100 bytes"):
                 place.pixels()
         os.close(source)
+
+
+def test_files_that_are_cut_short_are_named_so() -> None:
+    """Pillow's own reason is about a buffer and an offset."""
+    for data, reason in ((b"", "an empty file"), (saved(SMALL, "PNG")[:33], "truncated")):
+        with pytest.raises(ImageError, match=f"^x: {reason}"):
+            decode_8_bit(data, "x")

@@ -83,10 +83,12 @@ def test_orientation_from_text_and_xmp() -> None:
     block = exif.tobytes()
     text = f"\nexif\n {len(block)}\n{block.hex()}\n".encode()
     xmp = b'<x:xmpmeta tiff:Orientation="3"/>'
+    single_quotes = b"<x:xmpmeta tiff:Orientation = '3'/>"
     texts = (
         chunk(b"tEXt", b"Raw profile type exif\0" + text),
         chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text)),
         chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + single_quotes),
         chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(xmp)),
     )
     for each in texts:

@@ -1,6 +1,7 @@
 """The folder of a run: what resumes it, what may not, and what killed runs leave in it."""
 
 import dataclasses
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from aura_jax.errors import AuraError, TrainingError
 from aura_jax.files import locked
 from aura_jax.training import Recipe, RunSpec, Workdir
+from aura_jax.training.data import Skipped
 from tests.conftest import TINY_CONFIG
 from tests.fake_runs import SPEC, STEPS, Start, count, no_plots, photos, start, steps_of, workdir
 from tests.recipes import with_
@@ -103,7 +105,9 @@ def test_leftovers_of_killed_runs_are_removed(finished: Workdir) -> None:
     assert sorted(hidden) == [".lock.0", mine.name]
 
 
-@pytest.mark.parametrize("line", [b"{", b"\xff", b"[" * 10_000, b'["loss", 1]', b"\0\0\0"])
+@pytest.mark.parametrize(
+    "line", [b"{", b"\xff", b"[" * 10_000, b'["loss", 1]', b"\0\0\0", b'{"loss": 1}', b"1" * 9999]
+)
 def test_damaged_lines_are_named(start: Start, finished: Workdir, line: bytes) -> None:
     lines = finished.metrics.read_bytes().splitlines(keepends=True)
     finished.metrics.write_bytes(b"".join([*lines[:2], line + b"\n", *lines[2:]]))
@@ -122,6 +126,15 @@ def test_a_run_without_checkpoints_may_be_replaced(workdir: Workdir) -> None:
     ):
         workdir.open(SPEC)
     workdir.open(other)
+
+
+def test_names_that_are_not_utf_8(workdir: Workdir) -> None:
+    spec = dataclasses.replace(SPEC, data=os.fsdecode(b"caf\xe9"))
+    workdir.open(spec)
+    assert workdir.read_spec() == spec
+    skipped = Skipped(workdir.skipped, total=10)
+    skipped.add(os.fsdecode(b"caf\xe9/1.png"), "truncated")
+    assert skipped.read() == {os.fsdecode(b"caf\xe9/1.png"): "truncated"}
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"data": 1}', "[]"])

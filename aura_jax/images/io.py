@@ -1,5 +1,6 @@
 """Read and write image files of every mode, orientation and bit depth."""
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,4 +100,6 @@ def _naming(name: str) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise errors of many types for corrupt data
+        if struct.error in (type(error), type(error.__cause__)):  # at the end of the data
+            raise ImageError(f"{name}: truncated or corrupt") from None
         raise ImageError(f"{name}: cannot be read as an image: {error}") from None

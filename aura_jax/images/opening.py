@@ -50,6 +50,8 @@ def checked_format(data: bytes) -> str:
     Raises:
         ImageError: if the file is not an image, or its format cannot be opened.
     """
+    if not data:
+        raise ImageError("an empty file")
     name = image_format(data)
     if name is None:
         raise ImageError("not an image in a known format")

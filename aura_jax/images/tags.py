@@ -7,7 +7,7 @@ from typing import NamedTuple
 ORIENTATION = 274
 INTEGERS = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q"}  # each a letter of `struct`
 SIZES = dict(enumerate((0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)))  # in bytes
-XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
+XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)([1-8])")
 
 
 class Entry(NamedTuple):

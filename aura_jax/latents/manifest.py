@@ -1,6 +1,7 @@
 """The manifest of a cache: its spec, its origin, and the contents of each shard."""
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ VERSION = 2  # of the file's schema
 NAME = "manifest.json"
 MAX_BYTES = 2**28  # of a JSON file; the manifest of ImageNet has less than a thousandth of it
 
-type Count = Annotated[int, msgspec.Meta(ge=0)]
+type Count = Annotated[int, msgspec.Meta(ge=0, le=2**48)]  # above any disk; sums fit 64 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,9 +128,14 @@ class Manifest:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a dataclass as JSON, whole or not at all."""
+    """Write a dataclass as JSON, whole or not at all.
+
+    Names of files that are not UTF-8 have lone surrogates, which are escaped. msgspec refuses them,
+    in writing as in reading.
+    """
+    text = json.dumps(as_json(value), ensure_ascii=False, indent=1)
     with replacing(path) as temporary:
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
+        temporary.write_bytes(text.encode(errors="backslashreplace") + b"\n")
 
 
 def read_json[T](path: Path, kind: type[T]) -> T:
@@ -141,7 +147,7 @@ def read_json[T](path: Path, kind: type[T]) -> T:
     try:
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
             raise CacheError(f"not a file of at most {MAX_BYTES} bytes")
-        return msgspec.json.decode(path.read_bytes(), type=kind, dec_hook=_decoded)
+        return msgspec.convert(json.loads(path.read_bytes().decode()), kind, dec_hook=_decoded)
     except (OSError, ValueError, RecursionError) as error:
         raise CacheError(
             f"{path}: cannot be read ({error}); restore it from a copy, or make the cache again in "

@@ -28,15 +28,25 @@ def measure(source: LatentSource, progress: Callable[[int], None]) -> Statistics
         progress: called with the number of latents read since the previous call.
 
     Raises:
-        CacheError: if a latent cannot be read, or a channel is constant, so that its standard
-            deviation is zero.
+        CacheError: if there are no latents, one cannot be read or has another shape than the
+            manifest says, or a channel is constant, so that its standard deviation is zero.
     """
+    if not len(source):
+        raise CacheError(f"{source.folder}: holds no latents")
     moments = Moments(source.manifest.spec.config.z_channels)
     for indices in batched(range(len(source)), BATCH):
-        moments.add(np.stack([dequantize(source.stored(i)[0]) for i in indices]))
+        moments.add(np.stack([_latent(source, i) for i in indices]))
         progress(len(indices))
     clamped = sum(shard.clamped for shard in source.manifest.shards)
     return moments.result(len(source), clamped)
+
+
+def _latent(source: LatentSource, index: int) -> np.ndarray:
+    values, about = source.stored(index)
+    expected = source.manifest.spec.latent_shape
+    if values.shape != expected:
+        raise CacheError(f"{about['key']}: a latent of shape {values.shape}, expected {expected}")
+    return dequantize(values)
 
 
 def store(source: LatentSource, statistics: Statistics) -> None:

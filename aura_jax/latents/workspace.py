@@ -51,6 +51,12 @@ class CacheFolder:
             AuraError: if it cannot be used.
         """
         check_folder(self.path)
+        try:
+            str(self.path.absolute()).encode()
+        except UnicodeEncodeError:  # ArrayRecord 0.8 takes no other names
+            raise CacheError(
+                f"{self.path.absolute()}: the path is not in UTF-8; give another folder"
+            ) from None
         if self.path.exists() and not (self.notes / NAME).exists():
             check_own(self.path, self.path / NAME, "cache")
 
@@ -88,7 +94,7 @@ class CacheFolder:
         if (self.path / NAME).exists():
             finished = read_manifest(self.path)
             self._check_same(finished, draft)
-            if all(map(self._is_whole, finished.shards)):
+            if _is_complete(finished) and all(map(self._is_whole, finished.shards)):
                 return {shard.file: shard for shard in finished.shards}
             self._reopen(finished)
         elif (self.notes / NAME).exists():
@@ -188,3 +194,10 @@ class CacheFolder:
                     f"{self.path}: another process is writing this cache; wait until it has ended"
                 ) from None
             yield
+
+
+def _is_complete(finished: Manifest) -> bool:
+    """Return whether a manifest names all shards, each once; a damaged one may not."""
+    shards = {shard.file: shard for shard in finished.shards}.values()
+    counts = (len(shards), sum(shard.examples for shard in shards))
+    return counts == (len(finished.shards), finished.spec.images)

@@ -29,7 +29,6 @@ from aura_jax.signals import STOPS
 from aura_jax.training.config import Crops
 from aura_jax.training.workdir import read_lines
 
-REASONS = msgspec.json.Decoder(tuple[str, str])
 MAX_SHRINKING = 2.0  # with more, crops would have more detail per pixel than photographs
 MAX_SKIPPED = 0.1  # of all images; if more are skipped, the data set is probably wrong
 
@@ -48,7 +47,8 @@ class Skipped:
 
     def read(self) -> dict[str, str]:
         """Read the reason for skipping each image, by its name."""
-        return dict(read_lines(self.path, REASONS))
+        convert = partial(msgspec.convert, type=tuple[str, str])
+        return dict(read_lines(self.path, convert))
 
     def add(self, name: str, reason: str) -> None:
         """Record a skipped image, if it is not recorded yet.

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from aura_jax.training.config import RunSpec
 
 LOCK = ".lock"
 PLOTS = ("samples", "losses")
-RECORDS = msgspec.json.Decoder(dict[str, float | int])
 OLD = {"decoding": {"raw_colors": True}}  # the settings that older runs did not record
 DIGESTS = {"images_sha256": "images: other names than before, or in other places"}
 
@@ -111,7 +110,8 @@ class Workdir:
             TrainingError: if the file is missing or not a spec of this version.
         """
         try:
-            stored = msgspec.json.decode(self.spec.read_bytes(), type=dict)
+            # Not by msgspec, which refuses the names of files that are not UTF-8.
+            stored = msgspec.convert(json.loads(self.spec.read_text()), dict)
             return msgspec.convert(OLD | stored, RunSpec)
         except (OSError, ValueError, RecursionError) as error:
             raise TrainingError(
@@ -131,7 +131,7 @@ class Workdir:
 
     def read_metrics(self) -> list[Record]:
         """Read the recorded metrics, without an incomplete last line of a killed run."""
-        return read_lines(self.metrics, RECORDS)
+        return read_lines(self.metrics, _record)
 
     def discard(self) -> None:
         """Remove a run that has neither a checkpoint nor metrics, but not other files beside it."""
@@ -177,11 +177,15 @@ class Workdir:
             )
 
 
-def read_lines[T](path: Path, decoder: msgspec.json.Decoder[T]) -> list[T]:
+def read_lines[T](path: Path, convert: Callable[[Any], T]) -> list[T]:
     """Read a file of JSON lines, if it exists, without the last line if it is incomplete.
 
+    Args:
+        path: the file.
+        convert: checks and converts the JSON value of a line, or raises ValueError.
+
     Raises:
-        TrainingError: if a line cannot be decoded.
+        TrainingError: if a line cannot be decoded or converted.
     """
     if not path.exists():
         return []
@@ -189,12 +193,19 @@ def read_lines[T](path: Path, decoder: msgspec.json.Decoder[T]) -> list[T]:
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
         try:
             if line.endswith(b"\n"):
-                values.append(decoder.decode(line))
+                values.append(convert(json.loads(line)))
         except (ValueError, RecursionError) as error:
             raise TrainingError(
                 f"{path}, line {number}: damaged ({error}); remove the line to go on"
             ) from None
     return values
+
+
+def _record(value: Any) -> Record:
+    record = msgspec.convert(value, dict[str, float | int])
+    if "step" not in record:
+        raise ValueError("it has no step")
+    return record
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
