@@ -129,8 +129,11 @@ def test_an_ignored_ctrl_c_stays_ignored():
 
 
 INTERRUPTED = """
-import gc, sys
+import gc, sys, threading
 from aura_jax.cli import app, start
+
+def wait():
+    threading.Thread(target=threading.Event().wait).start()
 
 def interrupt(*_):
     gc.callbacks.clear()
@@ -145,10 +148,15 @@ start.main()
 
 
 @pytest.mark.parametrize(
-    "body", ["exec('interrupt()')", "gc.callbacks.append(interrupt) or gc.collect()"]
+    "body",
+    [
+        "exec('interrupt()')",
+        "gc.callbacks.append(interrupt) or gc.collect()",
+        "wait() or interrupt()",
+    ],
 )
 def test_ctrl_c_in_code_that_hides_it(body: str, tmp_path: Path):
-    """In a callback Python ignores it, and after one in `exec` it ends itself by the signal."""
+    """Python ignores it in a callback, ends itself after it in `exec`, and waits for threads."""
     (tmp_path / "interrupted.py").write_text(INTERRUPTED.replace("{body}", body))
     process = subprocess.run(
         [sys.executable, "-m", "interrupted"],

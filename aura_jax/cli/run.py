@@ -1,9 +1,10 @@
 """Run a command, with exit codes, errors without tracebacks, and results as lines or JSON."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -43,12 +44,13 @@ def run(app: typer.Typer) -> None:
         app()
     except StoppedError as stop:
         messages.print(f"interrupted; {stop}", soft_wrap=True)
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            _leave()
         sys.exit(INTERRUPTED)
     except (KeyboardInterrupt, SystemExit) as end:
         if getattr(end, "code", INTERRUPTED) == INTERRUPTED:
             messages.print("interrupted")
-            exec("")  # else Python kills itself if the interrupt came in code run by `exec`
-            sys.exit(INTERRUPTED)
+            _leave()
         raise
     except (AuraError, OSError) as error:
         warn(f"error: {error}", style="red")
@@ -58,6 +60,17 @@ def run(app: typer.Typer) -> None:
             raise
         messages.print("error: out of memory; use smaller images or batches", style="red")
         sys.exit(1)
+
+
+def _leave() -> NoReturn:
+    """Exit after Ctrl-C without waiting for threads.
+
+    A thread never ends if Ctrl-C came just when a pool of concurrent.futures (of Python 3.12) had
+    started it. Also, Python would kill itself if the interrupt came in code run by `exec`.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)
 
 
 def report(results: Any, lines: Iterable[str], *, as_json: bool) -> None:
