@@ -27,7 +27,7 @@ from aura_jax.checkpoint.tensors import (
 from aura_jax.config import AuraConfig
 from aura_jax.errors import CheckpointError, printable
 from aura_jax.files import replacing
-from aura_jax.images.transforms import Pixels, Pixels8, pad, to_uint8
+from aura_jax.images.transforms import Pixels, Pixels8, pad_to_multiple, to_uint8
 from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.runtime.codec import Codec
 from aura_jax.symmetry import FLIPS, Flip, flip_images, flip_latents
@@ -94,7 +94,7 @@ def encode_photo(codec: Codec, pixels: Pixels) -> Latent:
         ImageError: if a side is shorter than the model's downsampling.
         ArrayError: if the device has too little memory for an image of this size.
     """
-    padded = pad(pixels, codec.config.downsampling)
+    padded = pad_to_multiple(pixels, codec.config.downsampling)
     values = np.asarray(codec.encode(padded[None]))[0]
     return Latent(values, (0, 0, pixels.shape[1], pixels.shape[0]))
 

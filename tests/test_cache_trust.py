@@ -152,6 +152,14 @@ def test_statistics_need_latents_of_the_manifest_s_shape(folder: Path) -> None:
         cache("stats", folder)
 
 
+def test_statistics_fit_the_latents(folder: Path) -> None:
+    found = json.loads(cache("stats", folder, "--json"))
+    more = found | {name: [0.5, *found[name]] for name in ("mean", "std")}
+    change(folder / "manifest.json", statistics=more)
+    with pytest.raises(CacheError, match="statistics of 17 channels, but latents have 16"):
+        LatentSource(folder)
+
+
 def test_places_whose_names_are_not_utf_8(tmp_path: Path, photos: Path, weights: Path) -> None:
     place, out = tmp_path / os.fsdecode(b"caf\xe9"), tmp_path / "out"
     shutil.copytree(photos, place / "in")

@@ -10,7 +10,7 @@ from PIL import Image
 from aura_jax import ImageError
 from aura_jax.images.grid import CELL, LABEL, MARGIN, grid
 from aura_jax.images.io import write_image
-from aura_jax.images.transforms import crop, pad, to_uint8
+from aura_jax.images.transforms import crop, pad_to_multiple, to_uint8
 from aura_jax.photo_latents import psnr
 from tests.photo_folder import read_image
 
@@ -81,12 +81,12 @@ def test_crops_are_the_model_cards():
 
 
 def test_padding_repeats_the_far_edges():
-    padded = pad(to_float(RGB), 8)
+    padded = pad_to_multiple(to_float(RGB), 8)
     assert padded.shape == (16, 16, 3)
     np.testing.assert_array_equal(padded[:9, :14], to_float(RGB))
     np.testing.assert_array_equal(padded[9:], padded[8:9].repeat(7, axis=0))
     with pytest.raises(ImageError, match="an image of 14 x 7: each side needs 8 pixels"):
-        pad(to_float(RGB)[:7], 8)
+        pad_to_multiple(to_float(RGB)[:7], 8)
 
 
 def test_psnr_is_the_formula():

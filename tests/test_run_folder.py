@@ -88,6 +88,12 @@ def test_a_second_run_is_refused_while_the_first_lasts(start: Start, workdir: Wo
     Workdir(workdir.path).open(SPEC)
 
 
+def test_checkpoints_that_are_a_file_are_refused_at_once(workdir: Workdir) -> None:
+    workdir.checkpoints.write_text("mine")
+    with pytest.raises(AuraError, match="checkpoints: is a file; give a folder"):
+        workdir.open(SPEC)
+
+
 def test_a_refused_folder_is_not_locked(finished: Workdir) -> None:
     with pytest.raises(TrainingError, match="other settings"):
         finished.open(dataclasses.replace(SPEC, data="elsewhere"))

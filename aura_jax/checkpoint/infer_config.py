@@ -8,7 +8,7 @@ from itertools import islice
 from aura_jax.checkpoint.tensors import StoredCheckpoint
 from aura_jax.checkpoint.validation import Shapes, unwrapped
 from aura_jax.config import MAX_BLOCKS, MAX_LEVELS, AuraConfig
-from aura_jax.errors import CheckpointError, ConfigError
+from aura_jax.errors import CheckpointError, ConfigError, printable
 
 
 def find_config(
@@ -33,9 +33,9 @@ def find_config(
         declared = None if written is None else AuraConfig.from_json(written)
     except ConfigError as error:
         if _is_ours(written):
-            problems.append(f"config: the file's metadata is {error}")
+            problems.append(f"config: the file's metadata is {printable(str(error))}")
         else:
-            reason += f", and its metadata is {error}"
+            reason += f", and its metadata is {printable(str(error))}"
     try:
         inferred = config_from_shapes({n: t.shape for n, t in unwrapped(stored).items()})
     except ConfigError as error:

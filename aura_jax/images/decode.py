@@ -61,6 +61,24 @@ def decode(data: bytes, decoding: Decoding, note: Note) -> Image.Image | Levels:
     return _rgb(upright(image), profile, note)
 
 
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Convert a Pillow image to upright 8-bit sRGB, as `decode` does with the bytes of a file.
+
+    Raises:
+        ValueError: if its samples have no known range.
+        OSError: if its file is damaged.
+    """
+    image.load()
+    turn = TURNS.get(orientation(image.info.get("exif"), image.info.get("xmp")))
+    if turn is not None:
+        image = image.transpose(turn)
+    if image.mode == "I":
+        raise ValueError("32-bit values, whose range is not known")
+    if image.mode.startswith("I;16"):
+        image = to_8_bit(np.asarray(image).astype(np.float32) / 65535, "L")
+    return _rgb(image, image.info.get("icc_profile"), lambda note: None)
+
+
 def _rgb(image: Image.Image, profile: bytes | None, note: Note) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating point values, whose range is not known")

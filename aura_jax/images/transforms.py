@@ -57,15 +57,48 @@ def square_pixels(pixels: Pixels, size: int) -> Pixels:
     return to_float(square(Image.fromarray(to_uint8(pixels)), size))
 
 
-def pad(pixels: Pixels, multiple: int) -> Pixels:
+def pad_to_multiple(images: AnyArray, multiple: int = 8) -> Any:
     """Repeat the right and bottom edges until both sides are multiples of `multiple`.
+
+    `crop_back` removes the padding from the decoded images.
+
+    Args:
+        images: [..., H, W, C], numpy or jax, which the result is too.
+        multiple: the model's downsampling.
 
     Raises:
         ImageError: if a side is shorter than `multiple`, which leaves almost nothing to encode.
     """
-    height, width = pixels.shape[:2]
+    height, width = images.shape[-3:-1]
     if min(height, width) < multiple:
         raise ImageError(
             f"an image of {width} x {height}: each side needs {multiple} pixels or more"
         )
-    return np.pad(pixels, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
+    missing = ((0, -height % multiple), (0, -width % multiple), (0, 0))
+    widths = ((0, 0),) * (images.ndim - 3) + missing
+    return images.__array_namespace__().pad(images, widths, mode="edge")
+
+
+def crop_back(
+    images: AnyArray,
+    size: tuple[int, int],
+    *,
+    horizontal: bool = False,
+    vertical: bool = False,
+) -> Any:
+    """Remove the padding of `pad_to_multiple` from decoded images.
+
+    Args:
+        images: [..., H, W, C].
+        size: the height and width before the padding.
+        horizontal: whether the latents were flipped left to right, so the padding is at the left.
+        vertical: whether they were flipped top to bottom, so it is at the top.
+
+    Raises:
+        ImageError: if the images are smaller than `size`.
+    """
+    (rows, columns), (height, width) = images.shape[-3:-1], size
+    if rows < height or columns < width:
+        raise ImageError(f"images of {columns} x {rows} cannot be cropped to {width} x {height}")
+    top, left = (rows - height) * vertical, (columns - width) * horizontal
+    return images[..., top : top + height, left : left + width, :]

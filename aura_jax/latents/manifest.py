@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from aura_jax.dtypes import as_dtype
-from aura_jax.errors import CacheError
+from aura_jax.errors import CacheError, counted
 from aura_jax.extras import needs
 from aura_jax.files import replacing
 from aura_jax.latents.spec import SHARD_FILE, STORAGE_DTYPES, CacheSpec
@@ -112,6 +112,12 @@ class Manifest:
     shards: tuple[Shard, ...]
     statistics: Statistics | None = None
     left_out: Mapping[str, Count] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        channels = self.spec.config.z_channels
+        if self.statistics is not None and len(self.statistics.mean) != channels:
+            found = counted(len(self.statistics.mean), "channel")
+            raise CacheError(f"statistics of {found}, but latents have {channels}")
 
     def __len__(self) -> int:
         return sum(shard.count for shard in self.shards)

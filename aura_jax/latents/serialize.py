@@ -40,7 +40,7 @@ def parse(data: bytes) -> tuple[np.ndarray, dict[str, Any]]:
         if not isinstance(about["key"], str):
             raise ValueError(f"key {about['key']!r}")
         return values, about
-    except (SafetensorError, LookupError, TypeError, ValueError) as error:
+    except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise CacheError(f"not a cached sample ({error})") from None
 
 

@@ -20,6 +20,9 @@ from aura_jax.training.step import TrainState
 type Say = Callable[[str], None]
 
 KEPT = 2
+REASON_END = re.compile(
+    r"\n| See full"
+)  # what follows in messages of TensorStore is for its authors
 
 
 class Checkpoints:
@@ -92,7 +95,7 @@ class Checkpoints:
             except (MemoryError, jax.errors.JaxRuntimeError):
                 raise
             except Exception as error:  # Orbax 0.12 raises a plain Exception for a truncated file
-                damaged[step] = str(error).partition("\n")[0][:200]
+                damaged[step] = REASON_END.split(str(error), maxsplit=1)[0][:200]
             else:
                 self._set_aside(damaged, step)
                 return restored

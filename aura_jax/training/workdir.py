@@ -83,6 +83,7 @@ class Workdir:
             AuraError: if the folder cannot be made or holds other files.
         """
         check_folder(self.path)
+        check_folder(self.checkpoints)
         self.path.mkdir(parents=True, exist_ok=True)
         check_own(self.path, self.spec, "training run")
         self._acquire(process)
