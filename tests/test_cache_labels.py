@@ -57,7 +57,7 @@ def test_labels_in_every_encoding(tmp_path: Path, photo: bytes, weights: Path) -
     assert [each.get("label") for each in found] == [label for _, label in labels.values()]
     assert found[7]["json"] == {"label": None, "a": [None, None, 2.5]}
     assert "txt" not in found[4]
-    assert manifest.label_problems == {
+    assert manifest.problems == {
         "unreadable .txt": 2,
         "unreadable .json": 1,
         "unreadable .cls": 1,
@@ -116,11 +116,11 @@ def test_files_left_out_are_counted(tmp_path: Path, photo: bytes, weights: Path)
     said = cache("make", folder, "--out", out, *options(weights))  # finished: needs no model
     assert "4 latents in 2 shards" in said
     assert "left out: 1 .cr2, 1 .json, 1 .png beside an image, 1 .txt, 1 hidden" in said
-    assert "labels: 1 unreadable .txt" in said
+    assert "problems: 1 unreadable .txt" in said
     assert "left out: 1 .cr2" in cache("stats", out)
     found = json.loads(cache("stats", out, "--json"))
     assert (found["left_out"], found["skipped"]) == (counts, 0)
-    assert found["label_problems"] == {"unreadable .txt": 1}
+    assert found["problems"] == {"unreadable .txt": 1}
 
 
 def test_caches_of_earlier_code_are_read_and_verified(
@@ -137,7 +137,7 @@ def test_caches_of_earlier_code_are_read_and_verified(
     document["spec"]["encoding"] = 1
     del document["left_out"], document["spec"]["prefix_keys"]
     for shard in document["shards"]:
-        del shard["label_problems"]
+        del shard["problems"]
     (out / "manifest.json").write_text(json.dumps(document))
     source = LatentSource(out)
     check_shards(source, lambda count: None)

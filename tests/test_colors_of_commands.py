@@ -48,6 +48,13 @@ def forget_colors(manifest: Path) -> None:
     manifest.write_text(json.dumps(document))
 
 
+def test_a_cache_counts_profiles_that_are_ignored(
+    tmp_path: Path, folder: Path, weights: Path
+) -> None:
+    Image.new("RGB", (24, 24), COLOR).save(folder / "6.png", icc_profile=b"broken" * 30)
+    assert finished(folder, tmp_path / "out", weights).problems == {"ignored color profile": 1}
+
+
 def test_a_cache_records_the_conversion(tmp_path: Path, folder: Path, weights: Path) -> None:
     sources = []
     for name, decoding in (("new", Decoding()), ("raw", RAW)):

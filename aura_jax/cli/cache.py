@@ -215,7 +215,7 @@ def stats(folder: Folder, as_json: Json = False) -> None:
         left_out = {
             "skipped": len(source.manifest.skipped),
             "left_out": source.manifest.left_out,
-            "label_problems": source.manifest.label_problems,
+            "problems": source.manifest.problems,
         }
         print(json.dumps(dataclasses.asdict(found) | left_out, allow_nan=False))
         return

@@ -19,13 +19,13 @@ def summary(manifest: "Manifest") -> str:
 
 
 def say_left_out(manifest: "Manifest") -> None:
-    """Say which files were not taken as images, and which labels were not read."""
+    """Say which files were not taken as images, and what could not be read beside images."""
     from aura_jax.images import left_out  # late, since `--help` does not need Pillow
 
     if manifest.left_out:
         say(left_out.summary(manifest.left_out))
-    if problems := manifest.label_problems:
-        say(f"labels: {', '.join(f'{count:,} {kind}' for kind, count in problems.items())}")
+    if problems := manifest.problems:
+        say(f"problems: {', '.join(f'{count:,} {kind}' for kind, count in problems.items())}")
 
 
 def counts(manifest: "Manifest") -> str:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from aura_jax.latents.encoder import Encode
 
 ADVICE = "--max-skipped"
+BROKEN_PROFILE = "ignored color profile"  # a kind of problem, which the manifest counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Ready(NamedTuple):
 
     pixels: Pixels8
     about: dict[str, object]
-    label_problems: Counter[str]
+    problems: Counter[str]
 
 
 class Skipped(NamedTuple):
@@ -117,7 +118,7 @@ def encode_shard(
         bytes=size,
         sha256=sha256,
         skipped=found.here,
-        label_problems=dict(found.label_problems),
+        problems=dict(found.problems),
     )
 
 
@@ -129,9 +130,12 @@ def read_example(example: Example, spec: CacheSpec) -> Ready | Skipped:
             skipped.
     """
     try:
-        image = decode_8_bit(example.image.read(), example.key, spec.decoding)
-        pixels = np.asarray(image) if spec.resize is None else square(image, spec.height)
         problems: Counter[str] = Counter()
+        data = example.image.read()
+        image = decode_8_bit(
+            data, example.key, spec.decoding, lambda note: problems.update([BROKEN_PROFILE])
+        )
+        pixels = np.asarray(image) if spec.resize is None else square(image, spec.height)
         return Ready(pixels, example.about(problems), problems)
     except OSError as error:
         raise CacheError(
@@ -148,7 +152,7 @@ class _Found:
     def __init__(self, others: Mapping[str, str], limit: int):
         self._others, self._limit = others, limit
         self.here: dict[str, str] = {}
-        self.label_problems: Counter[str] = Counter()
+        self.problems: Counter[str] = Counter()
 
     def skip(self, key: str, reason: str) -> None:
         self.here[key] = reason
@@ -165,7 +169,7 @@ def _read_ahead(shard: ShardInput, work: Work, threads: int, found: _Found) -> I
             case Ready(pixels) if pixels.shape[:2] != size:
                 raise CacheError(_mixed(example, pixels, size))
             case Ready():
-                found.label_problems += result.label_problems
+                found.problems += result.problems
                 yield result
             case Skipped(reason):
                 found.skip(example.key, reason)

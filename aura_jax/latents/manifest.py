@@ -39,7 +39,7 @@ class Shard:
         bytes: the file's size.
         sha256: its checksum.
         skipped: the reason for each skipped image, by its key.
-        label_problems: the number of label files that could not be read, or only in part, by kind.
+        problems: the number of label files and color profiles that could not be read, by kind.
 
     Raises:
         CacheError: if `file` is not the name of a shard.
@@ -53,7 +53,7 @@ class Shard:
     bytes: Count
     sha256: str
     skipped: Mapping[str, str]
-    label_problems: Mapping[str, Count] = dataclasses.field(default_factory=dict)
+    problems: Mapping[str, Count] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not SHARD_FILE.fullmatch(self.file):  # other names could lead out of the folder
@@ -128,9 +128,9 @@ class Manifest:
         return {key: why for shard in self.shards for key, why in shard.skipped.items()}
 
     @property
-    def label_problems(self) -> dict[str, int]:
-        """The number of label files that could not be read, or only in part, by kind."""
-        return dict(sum((Counter(shard.label_problems) for shard in self.shards), Counter()))
+    def problems(self) -> dict[str, int]:
+        """The number of label files and color profiles that could not be read, by kind."""
+        return dict(sum((Counter(shard.problems) for shard in self.shards), Counter()))
 
 
 def write_json(path: Path, value: Any) -> None:
