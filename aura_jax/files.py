@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 from aura_jax.errors import AuraError
 
+DIGITS = 8  # at the end of a temporary file's name; editors keep files of other names, .NAME.swp
 LONGEST_NAME = 255  # bytes of a file's name, on most file systems
 
 
@@ -129,7 +130,7 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
 
 def remove_leftovers(path: Path) -> None:
     """Remove the temporary files of `replacing` that killed processes left beside a file."""
-    for leftover in path.parent.glob(f"{glob.escape(_prefix(path))}*"):
+    for leftover in path.parent.glob(f"{glob.escape(_prefix(path))}{'[0-9a-f]' * DIGITS}"):
         leftover.unlink(missing_ok=True)
 
 
@@ -169,7 +170,7 @@ def _check_writable(place: Path, path: Path) -> None:
 
 def _beside(path: Path) -> Path:
     absolute = path.absolute()
-    return absolute.parent / f"{_prefix(absolute)}{secrets.token_hex(4)}"
+    return absolute.parent / f"{_prefix(absolute)}{secrets.token_hex(DIGITS // 2)}"
 
 
 def _prefix(path: Path) -> str:

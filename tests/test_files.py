@@ -84,7 +84,7 @@ def test_temporaries_of_long_names_are_short_and_swept(tmp_path: Path):
         with replacing(path) as temporary:
             assert temporary.name.startswith(".")
             assert len(os.fsencode(temporary.name)) < 140
-            for killed in (temporary.with_suffix(".0"), temporary):
+            for killed in (temporary.with_suffix(".00000000"), temporary):
                 killed.write_bytes(b"")
         assert len([*tmp_path.iterdir()]) == 2
         remove_leftovers(path)

@@ -20,10 +20,10 @@ FORMATS = ("PNG", "TIFF", "WEBP", "JPEG", "AVIF")
 PILLOWS = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
-def saved(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:  # noqa: A002
+def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     lossy = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}, "AVIF": {}}
     file = BytesIO()
-    image.save(file, format, **lossy.get(format, {}), **options)
+    image.save(file, kind, **lossy.get(kind, {}), **options)
     return file.getvalue()
 
 
@@ -38,12 +38,12 @@ def from_adobe(levels: np.ndarray) -> np.ndarray:
     return encoded((levels / 255) ** 2.2 @ (np.linalg.inv(SRGB) @ ADOBE).T)
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_profiles_are_applied_in_every_format(format: str) -> None:  # noqa: A002
+@pytest.mark.parametrize("kind", FORMATS)
+def test_profiles_are_applied_in_every_format(kind: str) -> None:
     profile = rgb_profile(ADOBE, 2.2)
-    data = saved(Image.fromarray(RGB), format, icc_profile=profile)
+    data = saved(Image.fromarray(RGB), kind, icc_profile=profile)
     raw = np.asarray(decode_8_bit(data, "x", Decoding(raw_colors=True)))
-    plain = saved(Image.fromarray(RGB), format)
+    plain = saved(Image.fromarray(RGB), kind)
     np.testing.assert_array_equal(raw, decode_8_bit(plain, "x"))
     converted = np.asarray(decode_8_bit(data, "x")).astype(float)
     assert np.abs(converted - from_adobe(raw)).max() <= 1.5
@@ -104,9 +104,9 @@ def test_cmyk_profiles() -> None:
     lightness = [255, 128, *[0] * 14]
     ink = np.zeros((8, 8, 4), np.uint8)
     ink[4:, :, 3] = 255
-    for format in ("TIFF", "JPEG"):  # noqa: A001
+    for kind in ("TIFF", "JPEG"):
         image = Image.frombytes("CMYK", (8, 8), ink.tobytes())
-        data = saved(image, format, icc_profile=cmyk_profile(lightness))
+        data = saved(image, kind, icc_profile=cmyk_profile(lightness))
         pixels = np.asarray(decode_8_bit(data, "x")).astype(int)
         assert np.abs(pixels[:4] - 255).max() <= 2
         assert np.abs(pixels[4:] - 119).max() <= 3  # L* = 50
@@ -114,10 +114,10 @@ def test_cmyk_profiles() -> None:
         assert raw[4:].max() <= 2
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_broken_profiles_are_ignored_with_a_note(format: str) -> None:  # noqa: A002
+@pytest.mark.parametrize("kind", FORMATS)
+def test_broken_profiles_are_ignored_with_a_note(kind: str) -> None:
     image = Image.fromarray(RGB)
-    whole = decode_8_bit(saved(image, format), "x")
+    whole = decode_8_bit(saved(image, kind), "x")
     broken = {
         b"nonsense": "broken",
         rgb_profile(ADOBE, 2.2)[:200]: "broken",
@@ -126,7 +126,7 @@ def test_broken_profiles_are_ignored_with_a_note(format: str) -> None:  # noqa: 
     }
     for profile, reason in broken.items():
         notes: list[str] = []
-        data = saved(image, format, icc_profile=profile)
+        data = saved(image, kind, icc_profile=profile)
         np.testing.assert_array_equal(decode_8_bit(data, "x", note=notes.append), whole)
         assert notes == [f"x: its ICC profile is {reason}, and is ignored"]
 

@@ -24,27 +24,27 @@ from tests.tiff_files import tiff_bytes
 SMALL = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8))
 
 
-def saved(image: Image.Image, format: str, **options: Any) -> bytes:  # noqa: A002
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
     file = BytesIO()
-    image.save(file, format, **options)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF"])
-def test_pixels_are_limited_before_they_are_decoded(format: str) -> None:  # noqa: A002
-    data = saved(SMALL, format)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF"])
+def test_pixels_are_limited_before_they_are_decoded(kind: str) -> None:
+    data = saved(SMALL, kind)
     assert decode_8_bit(data, "x", Decoding(max_pixels=96)).size == (12, 8)
     with pytest.raises(ImageError, match=r"^x: 12 x 8 pixels, over the limit of 95; .*--max-pixe"):
         decode_8_bit(data, "x", Decoding(max_pixels=95))
 
 
-@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_limits_of_pillow_do_not_count(
-    format: str,  # noqa: A002
+    kind: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its own limit warns in some programs and raises an error in others."""
-    data = saved(SMALL, format)
+    data = saved(SMALL, kind)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -72,9 +72,9 @@ def test_only_formats_that_are_meant_are_opened(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("subprocess.Popen", run)
     monkeypatch.setattr(Image, "open", run)
-    for format in ("EPS", "TGA", "PCX", "ICO"):  # noqa: A001
+    for kind in ("EPS", "TGA", "PCX", "ICO"):
         with pytest.raises(ImageError, match=r"x\.png: (not an image|the format)"):
-            decode_8_bit(saved(SMALL, format), "x.png")
+            decode_8_bit(saved(SMALL, kind), "x.png")
     for head in (
         b"8BPS\0\1",
         b"SIMPLE  =",
@@ -95,8 +95,8 @@ def test_names_of_images() -> None:
 
 
 def test_formats_are_known_by_their_first_bytes() -> None:
-    for format in ("JPEG", "PNG", "TIFF", "BMP", "GIF", "PPM", "AVIF"):  # noqa: A001
-        assert image_format(saved(SMALL, format)[: formats.HEAD]) == format
+    for kind in ("JPEG", "PNG", "TIFF", "BMP", "GIF", "PPM", "AVIF"):
+        assert image_format(saved(SMALL, kind)[: formats.HEAD]) == kind
     heads = {
         b"\0\0\0\x18ftypheic\0\0\0\0mif1heic": "HEIC",
         b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic": "HEIC",

@@ -102,7 +102,7 @@ def test_a_refused_folder_is_not_locked(finished: Workdir) -> None:
 
 
 def test_leftovers_of_killed_runs_are_removed(finished: Workdir) -> None:
-    mine = finished.path / ".mine.txt"
+    mine = finished.path / ".run.json.swp"  # as an editor leaves it
     for path in (finished.spec, finished.model, finished.metrics, finished.plot("samples")):
         (path.parent / f".{path.name}.0123abcd").write_text("half")
     mine.write_text("")

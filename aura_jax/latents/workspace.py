@@ -130,7 +130,9 @@ class CacheFolder:
             shards = tuple(done[file] for file in files)
             self._check_some(shards)
             write_manifest(self.path, dataclasses.replace(there, shards=shards))
-        self.sweep([*files, NAME, "lock"])
+        self.sweep([*files, NAME])
+        for lock in self.path.glob(".lock.*"):
+            lock.unlink(missing_ok=True)
         shutil.rmtree(self.notes, ignore_errors=True)
         return read_manifest(self.path)
 
