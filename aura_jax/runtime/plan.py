@@ -3,7 +3,7 @@
 | | CPU | CUDA | TPU | others |
 |---|---|---|---|---|
 | norms | behind barriers | plain | plain | plain |
-| upsampling | 2×2 convolution | transposed convolution | transposed convolution | plain |
+| upsampling | 2×2 convolution | transposed convolution | transposed below 1024 channels | plain |
 | kernels stored | HWIO | OHWI | HWIO | HWIO |
 | attention, half precision | chunks | cuDNN | Pallas (bfloat16) | chunks |
 | attention, float32 | chunks | chunks | chunks | chunks |
@@ -43,6 +43,7 @@ type ReplaceConv = Callable[[nnx.Conv, np.dtype], nnx.Module]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision.__value__)
 MATMUL_PRECISIONS: dict[Precision, MatmulPrecision] = {"highest": "highest", "fast": "high"}
+TRANSPOSED_CHANNELS = 1024  # from as many on, a TPU's transposed convolution is planned slower
 WINOGRAD_CHANNELS = 256  # with fewer channels the transforms cost more time than they save
 AMPERE = 8.0  # the compute capability that cuDNN's attention needs
 
@@ -94,7 +95,7 @@ def device_plan(device: Any, dtype: np.dtype, precision: Precision) -> Plan:
         plan = _cpu_plan(dtype, precision)
     elif device.platform == "tpu":
         attend = pallas_attention if dtype == BFLOAT16 else attention
-        plan = Plan(with_dtype, upsample=TransposedUpsample, attention=attend)
+        plan = Plan(with_dtype, upsample=_transposed_if_narrow, attention=attend)
     elif capability is not None:
         attend = cudnn_attention if dtype.itemsize == 2 and capability >= AMPERE else attention
         plan = Plan(OutputFirstConv, upsample=TransposedUpsample, attention=attend)
@@ -135,6 +136,13 @@ def _cpu_plan(dtype: np.dtype, precision: Precision) -> Plan:
         attention=deferred_attention,
         options=options if dtype == BFLOAT16 else None,
     )
+
+
+def _transposed_if_narrow(upsample: Upsample, dtype: np.dtype) -> nnx.Module:
+    if upsample.conv.in_features < TRANSPOSED_CHANNELS:
+        return TransposedUpsample(upsample, dtype)
+    with_dtype(upsample.conv, dtype)
+    return upsample
 
 
 def _winograd_if_wide(conv: nnx.Conv, dtype: np.dtype) -> nnx.Module:
