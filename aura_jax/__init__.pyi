@@ -12,6 +12,7 @@ from .errors import ConfigError as ConfigError
 from .errors import ImageError as ImageError
 from .images.options import Decoding as Decoding
 from .images.readers import find_images as find_images
+from .latent_stats import LatentStats as LatentStats
 from .model.autoencoder import AuraEquiVAE as AuraEquiVAE
 from .noise import perturb as perturb
 from .runtime.codec import Codec as Codec

@@ -121,7 +121,7 @@ def test_reading_needs_neither_jax_nor_grain(measured: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [
         "latents: expected a jax or numpy array, got a list",
-        "statistics: expected those of LatentSource.statistics, got None",
+        "statistics: expected a model, its latent_stats or LatentSource.statistics, got None",
     ]
 
 

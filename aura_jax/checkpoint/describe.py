@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
+from typing import Any
 
-from aura_jax.checkpoint.infer_config import find_config
+from aura_jax.checkpoint.infer_config import find_config, find_latent_stats
 from aura_jax.checkpoint.loading import NOUN
 from aura_jax.checkpoint.names import WRAPPERS, Layout, in_layout, layout_of
 from aura_jax.checkpoint.tensors import StoredCheckpoint
@@ -11,6 +12,7 @@ from aura_jax.checkpoint.validation import misfits, raise_all, unwrapped
 from aura_jax.config import AuraConfig
 from aura_jax.dtypes import FLOAT32
 from aura_jax.errors import printable
+from aura_jax.latent_stats import LatentStats
 from aura_jax.model.parameters import blueprint, shapes_of
 
 
@@ -26,6 +28,7 @@ class Summary:
         dtypes: the file format's names of the dtypes.
         prefix: the prefix that has been removed from all stored names.
         wrappers: the parts, such as `module`, that training wrappers inserted in stored names.
+        latent_stats: mean and standard deviation of the latents; None if it has none.
     """
 
     layout: Layout
@@ -35,13 +38,20 @@ class Summary:
     dtypes: tuple[str, ...]
     prefix: str
     wrappers: tuple[str, ...]
+    latent_stats: LatentStats | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary in values of JSON."""
+        stats = self.latent_stats and self.latent_stats.to_dict()
+        return {**dataclasses.asdict(self), "latent_stats": stats}
 
     def __str__(self) -> str:
         types = " and ".join(self.dtypes)
         counts = f"{self.parameters:,} parameters in {self.tensors} tensors, {types}"
         prefix = f', names under the prefix "{printable(self.prefix)}"' if self.prefix else ""
         wrappers = f", names with {' and '.join(self.wrappers)}" if self.wrappers else ""
-        return f"{counts}, {self.layout} layout{prefix}{wrappers}\n{self.config}"
+        stats = f"\n{printable(repr(self.latent_stats))}" if self.latent_stats else ""
+        return f"{counts}, {self.layout} layout{prefix}{wrappers}\n{self.config}{stats}"
 
 
 def summarize(stored: StoredCheckpoint) -> Summary:
@@ -52,9 +62,10 @@ def summarize(stored: StoredCheckpoint) -> Summary:
     """
     tensors = unwrapped(stored)
     config, problems = find_config(stored)
+    latent_stats, contradiction = find_latent_stats(stored)
     layout = layout_of(tensors)
     expected = in_layout(shapes_of(blueprint(config, FLOAT32, FLOAT32)), layout)
-    raise_all(stored.source, NOUN, [*problems, *misfits(stored, expected)])
+    raise_all(stored.source, NOUN, [*problems, *contradiction, *misfits(stored, expected)])
     return Summary(
         layout=layout,
         config=config,
@@ -63,4 +74,5 @@ def summarize(stored: StoredCheckpoint) -> Summary:
         dtypes=tuple(sorted({tensor.dtype for tensor in tensors.values()})),
         prefix=stored.prefix,
         wrappers=tuple(sorted(WRAPPERS & {part for n in stored.tensors for part in n.split(".")})),
+        latent_stats=latent_stats,
     )

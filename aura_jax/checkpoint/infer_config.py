@@ -1,14 +1,14 @@
-"""Find the sizes of a checkpoint's model, from its metadata or the shapes of a few tensors."""
+"""Find the sizes of a checkpoint's model, from what describes it or the shapes of a few tensors."""
 
-import json
 from collections.abc import Iterator
-from dataclasses import fields
 from itertools import islice
 
-from aura_jax.checkpoint.tensors import StoredCheckpoint
+from aura_jax.checkpoint.description import Description, is_description
+from aura_jax.checkpoint.tensors import CONFIG_FILE, StoredCheckpoint
 from aura_jax.checkpoint.validation import Shapes, unwrapped
 from aura_jax.config import MAX_BLOCKS, MAX_LEVELS, AuraConfig
 from aura_jax.errors import CheckpointError, ConfigError, printable
+from aura_jax.latent_stats import LatentStats
 
 
 def find_config(
@@ -18,49 +18,70 @@ def find_config(
 
     Args:
         stored: the checkpoint, in either layout.
-        given: the config that it must have. By default it is the one in the metadata. If that has
-            none, or another program's, it is the one that the shapes imply.
+        given: the config that it must have. By default it is the one in the metadata, or in
+            config.json. If they have none, or another program's, it is the one that the shapes
+            imply.
 
     Returns:
-        The config, and one line for each source (metadata, shapes) that contradicts it.
+        The config, and one line for each source (metadata, config.json, shapes) that contradicts
+        it.
 
     Raises:
-        CheckpointError: if neither metadata nor shapes give the sizes.
+        CheckpointError: if neither metadata, config.json nor shapes give the sizes.
     """
-    problems, reason = [], "neither metadata nor tensors give them"
-    written, declared, inferred = stored.metadata.get("config"), None, None
-    try:
-        declared = None if written is None else AuraConfig.from_json(written)
-    except ConfigError as error:
-        if _is_ours(written):
-            problems.append(f"config: the file's metadata is {printable(str(error))}")
-        else:
-            reason += f", and its metadata is {printable(str(error))}"
+    declared, problems, reasons = _declared(stored)
+    reasons = ["neither metadata nor tensors give them", *reasons]
+    inferred = None
     try:
         inferred = config_from_shapes({n: t.shape for n, t in unwrapped(stored).items()})
     except ConfigError as error:
-        reason = f"no model has the shapes of its tensors: {error}"
-    config = given or declared or inferred
+        reasons = [f"no model has the shapes of its tensors: {error}"]
+    says = [*((f"{source} says", each.config) for source, each in declared.items())]
+    says += [("its shapes say", inferred)] if inferred else []
+    config = given or next((said for _, said in says), None)
     if config is None:
         line = (
-            f"config: the sizes of the model are unknown ({reason}); if the file holds such a "
-            "model, give config= to aura_jax.load"
+            f"config: the sizes of the model are unknown ({', and '.join(reasons)}); if the file "
+            "holds such a model, give config= to aura_jax.load"
         )
         raise CheckpointError("\n  ".join((f"{stored.source}:", *problems, line)))
-    for source, other in (("the file's metadata says", declared), ("its shapes say", inferred)):
-        if other not in (None, config):
-            problems.append(f"config: expected {config}, {source} {other}")
+    problems += [f"config: expected {config}, {s} {said}" for s, said in says if said != config]
     return config, problems
 
 
-def _is_ours(text: str | None) -> bool:
-    """Return whether metadata has sizes of an AuraConfig alone; other programs have configs too."""
-    try:
-        content = json.loads(text or "")
-    except (ValueError, RecursionError):
-        return False
-    known = {field.name for field in fields(AuraConfig)}
-    return isinstance(content, dict) and bool(content) and content.keys() <= known
+def find_latent_stats(stored: StoredCheckpoint) -> tuple[LatentStats | None, list[str]]:
+    """Return the latent statistics in the metadata or in config.json; None if there are none.
+
+    Returns:
+        The statistics, and a line if both have some that differ.
+    """
+    found = {each.latent_stats for each in _declared(stored)[0].values()} - {None}
+    if len(found) > 1:
+        line = f"config: {CONFIG_FILE} has other latent_stats than the file's metadata; delete one"
+        return None, [line]
+    return next(iter(found), None), []
+
+
+def _declared(stored: StoredCheckpoint) -> tuple[dict[str, Description], list[str], list[str]]:
+    """Return the descriptions of the model by source, and the errors of those that have none.
+
+    Returns:
+        Descriptions; lines about invalid ones of this package, which are problems; and lines about
+        those of other programs, which have configs too.
+    """
+    declared, problems, reasons = {}, [], []
+    for source, text in (("metadata", stored.metadata.get("config")), (CONFIG_FILE, stored.config)):
+        name = "the file's metadata" if source == "metadata" else source
+        if text is None:
+            continue
+        try:
+            declared[name] = Description.from_json(text)
+        except ConfigError as error:
+            if is_description(text):
+                problems.append(f"config: {name} is {printable(str(error))}")
+            else:
+                reasons.append(f"its {source} is {printable(str(error))}")
+    return declared, problems, reasons
 
 
 def config_from_shapes(shapes: Shapes) -> AuraConfig | None:

@@ -9,8 +9,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 from safetensors.numpy import save_file
 
+from aura_jax.checkpoint.description import description_of
 from aura_jax.checkpoint.hub import find_checkpoint
-from aura_jax.checkpoint.infer_config import find_config
+from aura_jax.checkpoint.infer_config import find_config, find_latent_stats
 from aura_jax.checkpoint.names import (
     LAYOUTS,
     Layout,
@@ -92,17 +93,20 @@ def build(
     compute = default_compute_dtype() if dtype is None else as_dtype(dtype)
     cast = None if param_dtype is None else as_dtype(param_dtype, name="param_dtype")
     config, problems = find_config(stored, config)
+    latent_stats, contradiction = find_latent_stats(stored)
     tensors = unwrapped(stored)
     layout = layout_of(tensors)
     model = blueprint(config, compute, cast or _stored_type(tensors))
     expected = in_layout(shapes_of(model), layout)
-    arrays = read_exactly(stored, expected, NOUN, dtype=cast, problems=problems)
+    arrays = read_exactly(stored, expected, NOUN, dtype=cast, problems=[*problems, *contradiction])
     params = {n: jnp.asarray(a) for n, a in _in_flax(arrays, layout)}
-    return merge(nnx.graphdef(model), params)
+    vae = merge(nnx.graphdef(model), params)
+    vae.latent_stats = latent_stats
+    return vae
 
 
 def save(vae: AuraEquiVAE, path: str | Path, *, layout: Layout = "flax") -> None:
-    """Write a model as safetensors, with its config in the metadata, whole or not at all.
+    """Write a model as safetensors, with its config and latent statistics, whole or not at all.
 
     Args:
         vae: the model; parameters are written in the dtype they have.
@@ -110,8 +114,8 @@ def save(vae: AuraEquiVAE, path: str | Path, *, layout: Layout = "flax") -> None
         layout: "flax" (kernel, scale; HWIO) or "torch" (weight; OIHW; the reference's names).
 
     Raises:
-        AuraError: if the layout is unknown, `vae` or `path` has another type, or the file cannot be
-            written.
+        AuraError: if the layout is unknown, `vae`, its `latent_stats` or `path` has another type,
+            or the file cannot be written.
     """
     if not isinstance(vae, AuraEquiVAE) or not isinstance(path, str | Path):
         types = f"a {type(vae).__name__} and a {type(path).__name__}"
@@ -119,6 +123,7 @@ def save(vae: AuraEquiVAE, path: str | Path, *, layout: Layout = "flax") -> None
     check_ending(Path(path))
     if layout not in LAYOUTS:
         raise AuraError(f"layout {layout!r}: expected one of {', '.join(LAYOUTS)}")
+    description = description_of(vae).to_json()
     params = parameters(nnx.state(vae))
     arrays = {name: np.asarray(param[...]) for name, param in params.items()}
     if layout == "torch":
@@ -126,7 +131,7 @@ def save(vae: AuraEquiVAE, path: str | Path, *, layout: Layout = "flax") -> None
     # One entry only: safetensors 0.8 writes several in random order, and equal models should give
     # equal files.
     with replacing(path) as temporary:
-        save_file(arrays, temporary, {"config": vae.config.to_json()})
+        save_file(arrays, temporary, {"config": description})
 
 
 def _stored_type(tensors: Mapping[str, StoredTensor]) -> np.dtype:

@@ -1,5 +1,6 @@
 """Find and open checkpoints in folders, whose tensors may be spread over several files."""
 
+import dataclasses
 import json
 import re
 from collections import defaultdict
@@ -7,7 +8,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from aura_jax.checkpoint.tensors import MAX_HEADER, StoredCheckpoint, open_safetensors
+from aura_jax.checkpoint.tensors import (
+    CONFIG_FILE,
+    MAX_HEADER,
+    StoredCheckpoint,
+    open_safetensors,
+)
 from aura_jax.errors import CheckpointError, counted, listed, printable
 
 INDEX_ENDING = ".safetensors.index.json"
@@ -42,13 +48,16 @@ def choose(names: Iterable[str], place: str) -> str:
 
 
 def open_checkpoint(path: Path) -> StoredCheckpoint:
-    """Open a safetensors file, or all shards that an index names.
+    """Open a safetensors file, or all shards that an index names, and config.json beside it.
 
     Raises:
         CheckpointError: if a file is missing or damaged, or the index and its shards disagree.
     """
-    if not path.name.endswith(INDEX_ENDING):
-        return open_safetensors(path)
+    stored = _open_shards(path) if path.name.endswith(INDEX_ENDING) else open_safetensors(path)
+    return dataclasses.replace(stored, config=_config_beside(path))
+
+
+def _open_shards(path: Path) -> StoredCheckpoint:
     index = read_index(path)
     missing = [name for name in index if not (path.parent / name).exists()]
     if missing:
@@ -62,6 +71,18 @@ def open_checkpoint(path: Path) -> StoredCheckpoint:
         tensors |= shard.tensors
         metadata |= shard.metadata
     return StoredCheckpoint(str(path), tensors, metadata)
+
+
+def _config_beside(path: Path) -> str | None:
+    """Return the text of config.json, which describes the only checkpoint of its folder."""
+    file = path.parent / CONFIG_FILE
+    try:
+        if not file.is_file() or file.stat().st_size > MAX_HEADER:
+            return None
+        is_only = choose((each.name for each in path.parent.iterdir()), "") == path.name
+        return file.read_text("utf-8") if is_only else None
+    except (OSError, ValueError):  # other programs' files may be anything
+        return None
 
 
 def files_of(path: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from aura_jax.errors import AuraError, CheckpointError, listed, printable
 MAX_HEADER, MAX_TENSORS = 2**23, 20_000  # bytes and names, far above those of real pipelines
 # The names in the safetensors format of the dtypes that parameters and latents can have.
 FLOAT_TYPES = {"BF16": BFLOAT16, "F16": FLOAT16, "F32": FLOAT32}
+CONFIG_FILE = "config.json"  # beside a checkpoint
 OTHER_ENDINGS = {".npz", ".npy", ".zip", ".h5", ".msgpack", ".onnx", ".pkl", ".tar"}
 ZIP_START, PICKLE_START = b"PK\x03\x04", b"\x80"  # torch ≥ 1.6 zips its pickles
 
@@ -44,12 +45,15 @@ class StoredCheckpoint:
         tensors: its tensors by name.
         metadata: its metadata, such as an autoencoder's config.
         prefix: the prefix that has been removed from all stored names.
+        config: the text of config.json beside the file, of this or another program, if there is
+            one.
     """
 
     source: str
     tensors: Mapping[str, StoredTensor]
     metadata: Mapping[str, str]
     prefix: str = ""
+    config: str | None = None
 
 
 def open_safetensors(

@@ -49,7 +49,7 @@ def info(
         report({**file, **_about(found)}, [first, *_lines(found)], as_json=as_json)
         return
     summary = summarize(autoencoder_in(stored, prefix))
-    results = {**file, **dataclasses.asdict(summary)}
+    results = {**file, **summary.to_dict()}
     report(results, [first, str(summary)], as_json=as_json)
 
 

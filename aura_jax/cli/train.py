@@ -229,8 +229,10 @@ def _read_config(name: str) -> AuraConfig:
     """Return the config of a preset or a JSON file."""
     if name in PRESETS:
         return PRESETS[name]
+    from aura_jax.checkpoint.description import Description  # late, since it imports numpy
+
     try:
-        return AuraConfig.from_json(Path(name).read_text())
+        return Description.from_json(Path(name).read_text()).config
     except OSError as error:
         presets = ", ".join(PRESETS)
         raise TrainingError(

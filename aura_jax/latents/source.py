@@ -10,7 +10,8 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from aura_jax.errors import CacheError
+from aura_jax.errors import CacheError, counted
+from aura_jax.latent_stats import LatentStats
 from aura_jax.latents.manifest import Manifest, read_manifest
 from aura_jax.latents.serialize import Sample, from_bytes, parse
 from aura_jax.latents.shard_io import Records, records
@@ -77,6 +78,25 @@ class LatentSource:
         if self.manifest.statistics is None:
             raise CacheError(f"{self.folder}: no statistics yet; run aura-jax cache stats on it")
         return self.manifest.statistics
+
+    @property
+    def latent_stats(self) -> LatentStats:
+        """The statistics for a model whose latents these are, with how they were measured.
+
+            vae.latent_stats = source.latent_stats
+
+        Raises:
+            CacheError: if `aura-jax cache stats` has not been run.
+        """
+        found, spec, environment = self.statistics, self.manifest.spec, self.manifest.environment
+        resize = f" ({spec.resize})" if spec.resize else ""
+        return LatentStats(
+            found.mean,
+            found.std,
+            f"{counted(found.count, 'image')} of {spec.width} x {spec.height}{resize}, encoded in "
+            f"{spec.compute_dtype} and stored in {spec.storage_dtype}; mean and standard deviation "
+            f"over all pixels of each latent and its three flips; aura-jax {environment.aura_jax}",
+        )
 
     @property
     def classes(self) -> tuple[str, ...]:

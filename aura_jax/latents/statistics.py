@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from aura_jax.arrays import AnyArray, check_array, check_is_array
-from aura_jax.config import FLIPPED_CHANNELS
-from aura_jax.errors import AuraError, CacheError, counted
+from aura_jax.errors import AuraError, CacheError
+from aura_jax.latent_stats import LatentStats, check_moments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,41 +33,44 @@ class Statistics:
     clamped: float
 
     def __post_init__(self) -> None:
-        if not len(self.mean) == len(self.std) >= FLIPPED_CHANNELS:
-            raise CacheError(
-                f"statistics of {counted(len(self.mean), 'mean')} and "
-                f"{counted(len(self.std), 'deviation')}: "
-                f"expected as many of each, {FLIPPED_CHANNELS} or more"
-            )
-        flipped = self.mean[-FLIPPED_CHANNELS:]
-        if any(flipped):
-            raise CacheError(
-                f"means of the last four channels are {flipped}, which flips negate: "
-                "they must be 0, or flipping and normalizing do not commute"
-            )
-        if not np.isfinite(self.mean).all() or not all(0 < s < np.inf for s in self.std):
-            raise CacheError(f"mean {self.mean}, deviations {self.std}: expected finite, above 0")
+        check_moments(self.mean, self.std, CacheError)
 
 
-def normalize(latents: AnyArray, statistics: Statistics) -> Any:
+@runtime_checkable
+class HasLatentStats(Protocol):
+    """A model or a cache, which have the statistics of their latents."""
+
+    @property
+    def latent_stats(self) -> LatentStats | None:
+        """The statistics; None if there are none."""
+        ...
+
+
+type AnyStatistics = HasLatentStats | LatentStats | Statistics
+
+
+def normalize(latents: AnyArray, statistics: AnyStatistics) -> Any:
     """Compute (latents - mean) / std of each channel, which commutes with `flip_latents`.
+
+        z = normalize(aura_jax.encode(vae, images), vae)
 
     Args:
         latents: [..., 16] floats, a jax or numpy array; numpy gives numpy.
-        statistics: the statistics, such as `LatentSource.statistics`.
+        statistics: a model, for the statistics that came with its checkpoint, or its
+            `latent_stats`; or those of a cache, `LatentSource.statistics`.
 
     Returns:
         An array of the same kind, shape and dtype.
 
     Raises:
         ArrayError: if the latents are not floats, or have another number of channels.
-        AuraError: if the statistics are not of type `Statistics`.
+        AuraError: if the statistics are of another type, or the model has none.
     """
     mean, std = _like(latents, statistics)
     return (latents - mean) / std
 
 
-def denormalize(latents: AnyArray, statistics: Statistics) -> Any:
+def denormalize(latents: AnyArray, statistics: AnyStatistics) -> Any:
     """Compute latents · std + mean, the inverse of `normalize`.
 
     Args:
@@ -81,16 +84,24 @@ def denormalize(latents: AnyArray, statistics: Statistics) -> Any:
     return latents * std + mean
 
 
-def _like(latents: AnyArray, statistics: Statistics) -> Iterable[np.ndarray]:
+def _like(latents: AnyArray, statistics: AnyStatistics) -> Iterable[np.ndarray]:
     """Return mean and deviation in the dtype and rank of an array, so that results keep both."""
     check_is_array("latents", latents)
-    if not isinstance(statistics, Statistics):
-        raise AuraError(
-            f"statistics: expected those of LatentSource.statistics, got {statistics!r}"
-        )
-    check_array("latents", latents, len(statistics.mean), axes=None)
+    found = _moments(statistics)
+    check_array("latents", latents, len(found.mean), axes=None)
     shape = (1,) * (latents.ndim - 1) + (-1,)
-    return [
-        np.asarray(each).astype(latents.dtype).reshape(shape)
-        for each in (statistics.mean, statistics.std)
-    ]
+    return [np.asarray(x).astype(latents.dtype).reshape(shape) for x in (found.mean, found.std)]
+
+
+def _moments(statistics: AnyStatistics) -> LatentStats | Statistics:
+    found = getattr(statistics, "latent_stats", statistics)
+    if isinstance(found, LatentStats | Statistics):
+        return found
+    if found is None and statistics is not None:
+        raise AuraError(
+            "the model has no latent_stats: measure them with aura-jax cache make and cache stats, "
+            "and set vae.latent_stats = LatentSource(...).latent_stats"
+        )
+    raise AuraError(
+        f"statistics: expected a model, its latent_stats or LatentSource.statistics, got {found!r}"
+    )

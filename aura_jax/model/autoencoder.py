@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from aura_jax.arrays import check_array
 from aura_jax.config import LATENT_LIMIT, AuraConfig
+from aura_jax.latent_stats import LatentStats
 from aura_jax.model.layers import (
     AttnBlock,
     Downsample,
@@ -177,6 +178,10 @@ class AuraEquiVAE(nnx.Module):
         dtype: the dtype that convolutions and attention compute in, and of the results.
         param_dtype: the dtype that parameters are stored in.
         rngs: keys for the random initialization.
+
+    Attributes:
+        latent_stats: mean and standard deviation of each latent channel, as the checkpoint says;
+            None if it has none. It may be set, and is saved with the model.
     """
 
     def __init__(
@@ -188,6 +193,7 @@ class AuraEquiVAE(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.config = config
+        self.latent_stats: LatentStats | None = None
         options = LayerOptions(
             dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(param_dtype), rngs=rngs
         )
@@ -208,6 +214,8 @@ class AuraEquiVAE(nnx.Module):
 
     def encode(self, images: Array | np.ndarray) -> Float[Array, "b h w z"]:
         """Encode images [B, H, W, 3] in [-1, 1] to latents [B, H/8, W/8, 16], clamped to ±8.
+
+        This is deterministic: there is no latent distribution, as diffusers' `latent_dist`.
 
         Sides that are not multiples of 8 lose their last pixels, as in the reference: see
         `aura_jax.encode`.

@@ -4,6 +4,8 @@ The weights are arguments of the compiled functions, so they are not baked into 
 one compilation serves every checkpoint of the same config.
 """
 
+import copy
+
 import jax
 import jax.core
 import numpy as np
@@ -33,6 +35,9 @@ def _decode(vae: AuraEquiVAE, latents: Array) -> Array:
 def encode(vae: AuraEquiVAE, images: Array | np.ndarray) -> Float[Array, "b h w z"]:
     """Encode a batch of images, compiling once per shape and dtype.
 
+    Equal images give equal latents. There is no latent distribution to sample from, as diffusers'
+    `latent_dist`; `aura_jax.perturb` adds the noise of the training.
+
     float32 is computed at JAX's precision "highest", so on a GPU it is not rounded to TF32.
 
     Sides that are not multiples of 8 lose their last pixels, as in the reference: images of
@@ -54,7 +59,7 @@ def encode(vae: AuraEquiVAE, images: Array | np.ndarray) -> Float[Array, "b h w 
     check_array("images", images, config.in_channels, min_side=config.downsampling)
     if not isinstance(images, jax.core.Tracer):
         check_range(images)
-    return _encode(vae, images)
+    return _encode(_without_stats(vae), images)
 
 
 def decode(vae: AuraEquiVAE, latents: Array | np.ndarray) -> Float[Array, "b h w c"]:
@@ -73,7 +78,14 @@ def decode(vae: AuraEquiVAE, latents: Array | np.ndarray) -> Float[Array, "b h w
         ArrayError: if the layout, shape or dtype is wrong.
     """
     check_array("latents", latents, vae.config.z_channels)
-    return _decode(vae, latents)
+    return _decode(_without_stats(vae), latents)
+
+
+def _without_stats(vae: AuraEquiVAE) -> AuraEquiVAE:
+    """Return a shallow copy without latent statistics, for which jit would compile once more."""
+    plain = copy.copy(vae)
+    object.__setattr__(plain, "latent_stats", None)  # Flax 0.12 refuses assignments inside jit
+    return plain
 
 
 def check_range(images: Array | np.ndarray) -> None:

@@ -105,5 +105,6 @@ def _model(spec: RunSpec) -> AuraEquiVAE:
         vae = new_model(spec.config, dtype, spec.recipe.seed)
     else:
         vae = load(str(spec.init), dtype=dtype, param_dtype=jnp.float32)
+    vae.latent_stats = None  # those of the checkpoint do not hold for what it will become
     vae.config.check_rgb(spec.init or "config")
     return vae
