@@ -2,6 +2,8 @@ from . import equivariance as equivariance
 from . import images as images
 from . import latents as latents
 from . import training as training
+from .checkpoint.known import KnownCheckpoint as KnownCheckpoint
+from .checkpoint.known import list_checkpoints as list_checkpoints
 from .checkpoint.loading import load as load
 from .checkpoint.loading import save as save
 from .config import AuraConfig as AuraConfig

@@ -11,7 +11,7 @@ import aura_jax
 from aura_jax import CheckpointError
 from aura_jax.model.parameters import fingerprint
 from tests.conftest import GOLDEN_CONFIG, GOLDEN_WEIGHTS
-from tests.hub_server import CONTENT, REPOS, Hub
+from tests.hub_server import CONTENT, REPOS, STATS, Hub
 
 PUBLISHED = "fal/AuraEquiVAE"
 
@@ -132,3 +132,9 @@ def test_an_interrupted_download_leaves_no_file_under_the_final_name(
             aura_jax.load(PUBLISHED)
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".pt", ".incomplete")]
     assert aura_jax.load(PUBLISHED).config == GOLDEN_CONFIG
+
+
+def test_the_config_beside_a_checkpoint_is_fetched(hub: Hub):
+    vae = aura_jax.load("someone/config")
+    assert (vae.config, vae.latent_stats) == (GOLDEN_CONFIG, STATS)
+    assert hub.downloads == [0, 0]

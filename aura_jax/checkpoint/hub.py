@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from aura_jax.checkpoint.known import EMBEDDED, embedded_file, published_file, suggestion
 from aura_jax.checkpoint.shards import INDEX_ENDING, PICKLES, SAFETENSORS, choose, read_index
+from aura_jax.checkpoint.tensors import CONFIG_FILE
 from aura_jax.errors import CheckpointError, printable
 
 REPO_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>.+))?")
 CHECKPOINT_ENDINGS = (SAFETENSORS, INDEX_ENDING, *PICKLES)
-EMBEDDED = "small"  # the checkpoint that comes with the package
-PUBLISHED_FILES = {"fal/AuraEquiVAE": "vae_epoch_3_step_49501_bf16.pt"}
 PATIENCE = 2.5  # seconds for the hub's first answer, after which the cache is used
 
 
@@ -38,7 +38,8 @@ def find_checkpoint(
         The file, or the index of the files.
 
     Raises:
-        CheckpointError: if there is no such file, or it cannot be downloaded.
+        CheckpointError: if there is no such file, or it cannot be downloaded; the message suggests
+            a known name that is similar.
     """
     name = str(path_or_repo_id)
     path = _local(name)
@@ -49,18 +50,22 @@ def find_checkpoint(
     match = REPO_ID.fullmatch(name)
     names_file = name.endswith(CHECKPOINT_ENDINGS)
     if match is None or names_file != (match["file"] is not None) or Path(match["repo"]).is_dir():
-        raise CheckpointError(f"{name}: no such file")
+        raise CheckpointError(f"{name}: no such file{suggestion(name)}")
     options = {"revision": revision, "cache_dir": cache_dir, "token": token}
     try:
         return _fetch(match["repo"], match["file"], options)
     except CheckpointError:
         raise
     except Exception as error:  # the client's HTTP library, and so its errors, vary by version
-        reason = printable(" ".join(str(error).split()), 500)
         raise CheckpointError(
             f"{name}: no such file, and it cannot be downloaded from the Hugging Face hub "
-            f"({reason}); check your connection and the name"
+            f"({one_line(error)}); check your connection and the name{suggestion(name)}"
         ) from None
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an error of the hub's client as one printable line."""
+    return printable(" ".join(str(error).split()), 500)
 
 
 def is_local(path_or_repo_id: str) -> bool:
@@ -71,7 +76,7 @@ def is_local(path_or_repo_id: str) -> bool:
 def _local(name: str) -> Path | None:
     """Return the checkpoint of this name on this machine; None if there is none."""
     if name == EMBEDDED:
-        return Path(__file__).parent.parent / "weights" / f"{EMBEDDED}.safetensors"
+        return embedded_file()
     path = Path(name)
     try:
         if not path.exists():
@@ -84,20 +89,27 @@ def _local(name: str) -> Path | None:
 
 
 def _fetch(repo: str, file: str | None, options: dict[str, Any]) -> Path:
-    """Download a file and, if it is an index, its shards; without a network, use the cache."""
+    """Download a file and what belongs to it; without a network, use the cache.
+
+    The shards of an index belong to it, and config.json if the file is the only checkpoint.
+    """
     # Late: the import takes a quarter of a second, and most checkpoints are local.
     from huggingface_hub import hf_hub_download
 
     names, is_offline = _listing(repo, options)
-    path = file or (PUBLISHED_FILES.get(repo) or choose(names, repo))
+    path = file or published_file(repo) or choose(names, repo)
+
+    folder, _, name = path.rpartition("/")
 
     def fetch(name: str) -> Path:
-        return Path(hf_hub_download(repo, name, local_files_only=is_offline, **options))
+        place = f"{folder}/{name}".lstrip("/")
+        return Path(hf_hub_download(repo, place, local_files_only=is_offline, **options))
 
-    found = fetch(path)
-    if path.endswith(INDEX_ENDING):
-        for shard in read_index(found):
-            fetch(f"{path.rpartition('/')[0]}/{shard}".lstrip("/"))
+    found = fetch(name)
+    if file is None and f"{folder}/{CONFIG_FILE}".lstrip("/") in names:
+        fetch(CONFIG_FILE)
+    for shard in read_index(found) if name.endswith(INDEX_ENDING) else ():
+        fetch(shard)
     return found
 
 

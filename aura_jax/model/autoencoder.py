@@ -24,6 +24,7 @@ from aura_jax.model.layers import (
     Upsample,
     conv3x3,
 )
+from aura_jax.model.pretrained import Pretrained
 
 Stage = tuple[str, Callable[[Array], Array]]
 
@@ -170,7 +171,7 @@ def _named(prefix: str, part: Level | Middle) -> Iterator[Stage]:
         yield f"{prefix}.{name}", stage
 
 
-class AuraEquiVAE(nnx.Module):
+class AuraEquiVAE(Pretrained, nnx.Module):
     """The autoencoder: `encoder` and `decoder` are the reference's networks, unclamped.
 
     Args:
