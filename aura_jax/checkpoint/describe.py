@@ -50,7 +50,7 @@ class Summary:
         counts = f"{self.parameters:,} parameters in {self.tensors} tensors, {types}"
         prefix = f', names under the prefix "{printable(self.prefix)}"' if self.prefix else ""
         wrappers = f", names with {' and '.join(self.wrappers)}" if self.wrappers else ""
-        stats = f"\n{printable(repr(self.latent_stats))}" if self.latent_stats else ""
+        stats = f"\n{printable(repr(self.latent_stats), 2500)}" if self.latent_stats else ""
         return f"{counts}, {self.layout} layout{prefix}{wrappers}\n{self.config}{stats}"
 
 
