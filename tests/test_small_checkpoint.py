@@ -9,6 +9,7 @@ from skimage.metrics import structural_similarity
 import aura_jax
 from aura_jax import AuraEquiVAE, flip_images, flip_latents
 from aura_jax.images.transforms import square_pixels, to_uint8
+from aura_jax.latents import normalize
 from aura_jax.photo_latents import psnr
 from aura_jax.symmetry import FLIPS
 from examples.sample_photographs import HELD_OUT, TRAIN
@@ -68,6 +69,17 @@ def test_flips_are_learned_with_their_signs(
     assert quality(signed, flip_images(decoded, **flip)) >= 33
     assert abs(quality(signed, target) - quality(decoded, photos)) <= 0.3
     assert quality(unsigned, target) <= quality(signed, target) - 3
+
+
+def test_its_statistics_are_about_those_of_other_photographs(
+    small: AuraEquiVAE, latents: jax.Array
+) -> None:
+    numbers = np.asarray(normalize(latents, small)).reshape(-1, 16)
+    assert np.abs(numbers[:, :12].mean(axis=0)).max() < 1
+    assert (numbers.std(axis=0) > 0.4).all()
+    assert (numbers.std(axis=0) < 1.6).all()
+    assert small.latent_stats is not None
+    assert "sample photographs that the model was trained on" in small.latent_stats.description
 
 
 def test_noise_of_the_training_costs_little(
