@@ -55,12 +55,14 @@ def load(
     """Load a checkpoint; its layout, PyTorch's or Flax's, is recognized by its content.
 
     Args:
-        path_or_repo_id: "small", the checkpoint that comes with the package; a safetensors file of
-            any name; a folder with one checkpoint, in one file or in several with an index; or a
-            repository of the Hugging Face hub such as "fal/AuraEquiVAE" ("owner/name/file" names
-            one file in it). Without a network the hub client's cache is used.
-        config: the sizes that the file must have; by default those in its metadata or, without
-            metadata, those that the shapes of its tensors imply.
+        path_or_repo_id: "small", the checkpoint that comes with the package (`list_checkpoints` has
+            all known names); a safetensors file of any name; a folder with one checkpoint, in one
+            file or in several with an index; or a repository of the Hugging Face hub such as
+            "fal/AuraEquiVAE" ("owner/name/file" names one file in it). Without a network the hub
+            client's cache is used.
+        config: the sizes that the file must have; by default those in its metadata or in
+            config.json beside the only checkpoint of a folder or, without both, those that the
+            shapes of its tensors imply.
         dtype: the dtype to compute in; by default bfloat16 on GPU and TPU, float32 on CPU.
         param_dtype: the dtype to keep parameters in; by default as stored.
         prefix: the part of the names before encoder and decoder, such as "first_stage_model". Give
