@@ -16,6 +16,7 @@ from .images.options import Decoding as Decoding
 from .images.readers import find_images as find_images
 from .latent_stats import LatentStats as LatentStats
 from .model.autoencoder import AuraEquiVAE as AuraEquiVAE
+from .model.autoencoder import equivariant as equivariant
 from .noise import perturb as perturb
 from .runtime.codec import Codec as Codec
 from .runtime.functional import decode as decode

@@ -94,6 +94,14 @@ def train(
             metavar="[all|encoder|decoder]",
         ),
     ] = "all",
+    equivariant: Annotated[
+        bool,
+        _option(
+            STEP,
+            "Keep the decoder symmetric, so that it commutes with flips exactly.",
+            "--equivariant",
+        ),
+    ] = False,
     loss: Annotated[
         list[str] | None,
         _option(
@@ -182,6 +190,7 @@ def train(
         losses=losses,
         gradnorm=gradnorm or ("none" if losses == PLAIN_LOSSES else "batch"),
         train=train,
+        equivariant=equivariant,
         noise=noise,
         p_horizontal=p_horizontal,
         p_vertical=p_vertical,

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from aura_jax.arrays import check_array
 from aura_jax.config import LATENT_LIMIT, AuraConfig
 from aura_jax.latent_stats import LatentStats
+from aura_jax.model.frames import frame_average
 from aura_jax.model.layers import (
     AttnBlock,
     Downsample,
@@ -25,6 +26,7 @@ from aura_jax.model.layers import (
     conv3x3,
 )
 from aura_jax.model.pretrained import Pretrained
+from aura_jax.symmetry import flip_images, flip_latents
 
 Stage = tuple[str, Callable[[Array], Array]]
 
@@ -73,10 +75,15 @@ class Middle(nnx.Module):
 
 
 class Chain(nnx.Module):
-    """A network composed of named stages, each of which can be inspected."""
+    """A network composed of named stages, each of which can be inspected.
+
+    Attributes:
+        averaged: whether the network is averaged over the flips: see `equivariant`.
+    """
 
     norm_out: GroupNorm
     conv_out: nnx.Conv
+    averaged: bool
 
     @property
     def stages(self) -> Iterator[Stage]:
@@ -93,17 +100,23 @@ class Chain(nnx.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], *, remat: bool = False
     ) -> Float[Array, "b h2 w2 c2"]:
-        """Apply all stages, one after the other.
+        """Apply all stages, one after the other, and average over the flips if `averaged`.
 
         Args:
             x: the first stage's input.
             remat: whether the backward pass recomputes the activations inside ResnetBlocks instead
                 of keeping them: less memory, more time, the same numbers.
         """
+        return self._averaged(x, remat) if self.averaged else self._applied(x, remat)
+
+    def _applied(self, x: Array, remat: bool) -> Array:
         for _, stage in self.stages:
             recompute = remat and isinstance(stage, ResnetBlock)
             x = jax.checkpoint(stage)(x) if recompute else stage(x)
         return x
+
+    def _averaged(self, x: Array, remat: bool) -> Array:
+        raise NotImplementedError
 
 
 class Encoder(Chain):
@@ -114,6 +127,7 @@ class Encoder(Chain):
 
     def __init__(self, config: AuraConfig, **options: Unpack[LayerOptions]):
         widths, blocks = config.widths, config.num_res_blocks
+        self.averaged = False
         self.conv_in = conv3x3(config.in_channels, config.ch, **options)
         self.down = nnx.List(
             [
@@ -134,6 +148,17 @@ class Encoder(Chain):
         yield from _named("mid", self.mid)
         yield "conv_out", self.head
 
+    def _averaged(self, x: Array, remat: bool) -> Array:
+        """Average the clamped latents of the flipped images, without pixels that fill no latent."""
+        side = 2 ** (len(self.down) - 1)
+        height, width = (side * (length // side) for length in x.shape[1:3])
+        return frame_average(
+            lambda frames: clamp_latents(self._applied(frames, remat)),
+            x[:, :height, :width],
+            flip_images,
+            flip_latents,
+        )
+
 
 class Decoder(Chain):
     """The map from latents [B, h, w, z_channels] to images [B, 8h, 8w, out_channels].
@@ -145,6 +170,7 @@ class Decoder(Chain):
 
     def __init__(self, config: AuraConfig, **options: Unpack[LayerOptions]):
         widths, blocks = config.widths, config.num_res_blocks + 1
+        self.averaged = False
         self.conv_in = conv3x3(config.z_channels, widths[-1], **options)
         self.mid = Middle(widths[-1], **options)
         self.up = nnx.List(
@@ -164,6 +190,11 @@ class Decoder(Chain):
         for i in reversed(range(len(self.up))):
             yield from _named(f"up.{i}", self.up[i])
         yield "conv_out", self.head
+
+    def _averaged(self, x: Array, remat: bool) -> Array:
+        return frame_average(
+            lambda frames: self._applied(frames, remat), x, flip_latents, flip_images
+        )
 
 
 def _named(prefix: str, part: Level | Middle) -> Iterator[Stage]:
@@ -207,7 +238,8 @@ class AuraEquiVAE(Pretrained, nnx.Module):
         count = sum(math.prod(leaf.shape) for leaf in leaves)
         types = ", ".join(sorted({str(leaf.dtype) for leaf in leaves}))
         dtype = self.encoder.conv_in.dtype
-        return f"AuraEquiVAE({self.config}, dtype={dtype}, {count:,} parameters in {types})"
+        averaged = "equivariant, " if self.encoder.averaged else ""
+        return f"AuraEquiVAE({averaged}{self.config}, dtype={dtype}, {count:,} parameters in {types})"
 
     def __str__(self) -> str:
         """Return the line of `repr`; that of `nnx.Module` has a thousand."""
@@ -236,6 +268,27 @@ class AuraEquiVAE(Pretrained, nnx.Module):
         """
         check_array("latents", latents, self.config.z_channels)
         return self.decoder(jnp.asarray(latents))
+
+
+def equivariant(vae: AuraEquiVAE) -> AuraEquiVAE:
+    """Make a model commute with the flips exactly, by averaging over them.
+
+    Its decode(z) is the mean over the flips g of g⁻¹·decode(g·z), and its encode(x) that of
+    g⁻¹·encode(g·x). So decode(g·z) = g·decode(z) and encode(g·x) = g·encode(x) up to rounding,
+    where the given model's are only close; each call takes about four times as long and as much
+    memory. Images whose sides are not multiples of 8 are cut to these first, at the right and
+    bottom, so a flipped one loses other pixels.
+
+    Args:
+        vae: any model, which is not changed.
+
+    Returns:
+        A model that shares the parameters, for `encode`, `decode`, `Codec` and all that take a
+        model. Files keep the parameters alone: a saved and loaded model is not averaged.
+    """
+    averaged = nnx.merge(*nnx.split(vae))
+    averaged.encoder.averaged = averaged.decoder.averaged = True
+    return averaged
 
 
 def clamp_latents(z: Array) -> Array:

@@ -18,7 +18,7 @@ from aura_jax.arrays import check_array
 from aura_jax.dtypes import FLOATS, as_dtype
 from aura_jax.errors import ArrayError, AuraError
 from aura_jax.images.transforms import to_float, to_uint8
-from aura_jax.model.autoencoder import AuraEquiVAE
+from aura_jax.model.autoencoder import AuraEquiVAE, equivariant
 from aura_jax.runtime.executables import ExecutableFolder, Identity, environment
 from aura_jax.runtime.functional import check_finite, check_range
 from aura_jax.runtime.networks import PARTS, network_program
@@ -86,6 +86,7 @@ class Codec:
         compute = vae.encoder.conv_in.dtype if dtype is None else dtype
         assert compute is not None, "AuraEquiVAE gives its layers a dtype"
         self.config, self.dtype = vae.config, as_dtype(compute)
+        self._averaged = vae.encoder.averaged  # as `equivariant` sets it in both networks
         self.precision: Precision = precision
         self._place = Placement.of(vae) if sharding is None else Placement(sharding)
         self._folder = None if executables is None else ExecutableFolder(executables)
@@ -213,7 +214,7 @@ class Codec:
         shapes = {name: program.shapes for name, program in self._programs.items()}
         compiled = ", ".join(map(str, (*shapes["encode"], *shapes["decode"]))) or "none"
         return (
-            f"Codec({self.config}, {self.dtype}, {self.precision!r}, on {self._place}, "
+            f"Codec({'equivariant, ' if self._averaged else ''}{self.config}, {self.dtype}, {self.precision!r}, on {self._place}, "
             f"compiled for {compiled})"
         )
 
@@ -247,14 +248,15 @@ class Codec:
                 f"{self._place.device.platform}: make a codec from the model here"
             )
         plan = plan_for(self._place, self.dtype, self.precision)
-        self._programs = self._made(plan, abstract_rewritten(self.config, self.dtype, plan))
+        model = abstract_rewritten(self.config, self.dtype, plan)
+        self._programs = self._made(plan, equivariant(model) if self._averaged else model)
         for part in PARTS:
             self._programs[part].place(weights[part])
 
     def _identity(self) -> Identity:
         return {
             "config": dataclasses.asdict(self.config),
-            "settings": [str(self.dtype), self.precision, str(self._place)],
+            "settings": [str(self.dtype), self.precision, str(self._place), self._averaged],
             **environment(self._place.devices),
         }
 

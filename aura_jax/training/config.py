@@ -50,6 +50,7 @@ class Recipe:
         gradnorm: how `losses.gradnorm` normalizes the gradient of each image loss to the loss's
             weight; with "none", weights multiply the losses instead.
         train: the networks to train; a network that is not trained keeps its parameters.
+        equivariant: whether to keep the decoder symmetric, so that it commutes with flips exactly.
         noise: σ of the multiplicative noise on the latent.
         p_horizontal: probability of a horizontal flip of latent and target, per sample.
         p_vertical: probability of a vertical flip of latent and target, per sample.
@@ -78,6 +79,7 @@ class Recipe:
     losses: Losses = PUBLISHED_LOSSES
     gradnorm: GradientNorms = "batch"
     train: Trained = "all"
+    equivariant: bool = False
     noise: float = 0.1
     p_horizontal: float = 0.5
     p_vertical: float = 0.5
@@ -95,6 +97,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self._check_losses()
+        self._check_trained()
         self._check_ranges()
         self._check_crops()
         if self.dtype is not None:
@@ -112,6 +115,12 @@ class Recipe:
             raise TrainingError(f"losses {', '.join(names)}: a loss is given twice")
         if not set(names) - {"z2"}:
             raise TrainingError(f"losses {names}: expected at least one loss of images")
+
+    def _check_trained(self) -> None:
+        if self.equivariant and self.train == "encoder":
+            raise TrainingError(
+                "equivariant keeps the decoder symmetric, but only the encoder is trained"
+            )
 
     def _check_ranges(self) -> None:
         if self.steps < 1 or self.accumulate < 1:

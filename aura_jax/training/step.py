@@ -20,6 +20,7 @@ from aura_jax.training.losses import Scalar
 from aura_jax.training.networks.lpips import Perceptual
 from aura_jax.training.objective import Draws, draw, prepare
 from aura_jax.training.optimizer import make_optimizer
+from aura_jax.training.symmetric import project
 
 type Metrics = dict[str, Scalar]
 
@@ -102,6 +103,7 @@ class Trainer:
 
     def _first_state(self, params: dict[str, Params]) -> TrainState:
         # Copied, since a step donates the memory of its input state.
+        params = self._constrained(params)
         params, ema_params = (jax.tree.map(jnp.copy, part) for part in (params, params["vae"]))
         step = jnp.zeros((), jnp.int32)
         return TrainState(step, params, ema_params, self.optimizer.init(params))
@@ -111,7 +113,7 @@ class Trainer:
     ) -> tuple[TrainState, Metrics]:
         grads, metrics = self._grads(state, images, key, lpips)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
-        params = jax.tree.map(jnp.add, state.params, updates)
+        params = self._constrained(jax.tree.map(jnp.add, state.params, updates))
         # Averages are shorter at the start, where parameters change fast.
         decay = jnp.minimum(self.recipe.ema, (1 + state.step) / (10 + state.step))
         ema_params = jax.tree.map(
@@ -119,6 +121,12 @@ class Trainer:
         )
         metrics["gradient_norm"] = optax.tree.norm(grads["vae"])
         return TrainState(state.step + 1, params, ema_params, opt_state), metrics
+
+    def _constrained(self, params: dict[str, Params]) -> dict[str, Params]:
+        """Project the decoder if the recipe asks for it; averages then stay symmetric too."""
+        if not self.recipe.equivariant:
+            return params
+        return params | {"vae": project(params["vae"], "decoder")}
 
     def _grads(
         self, state: TrainState, images: UInt8[Array, "b s s c"], key: Array, lpips: Params
