@@ -14,6 +14,7 @@ from aura_jax.cli.cache_summary import counts, say_left_out, summary
 from aura_jax.cli.options import (
     DEFAULT_WEIGHTS,
     SQUARE,
+    Equivariant,
     Images,
     Json,
     MaxPixels,
@@ -67,6 +68,7 @@ def make(
     ] = None,
     storage_dtype: StorageDtype = "bfloat16",
     compute_dtype: CacheComputeDtype = None,
+    equivariant: Equivariant = False,
     format: Annotated[  # noqa: A002  the option's name
         Format,
         typer.Option(
@@ -132,6 +134,7 @@ def make(
             size=size,
             storage_dtype=storage_dtype,
             compute_dtype=compute_dtype,
+            equivariant=equivariant,
             format=format,
             per_shard=per_shard,
             batch=batch,

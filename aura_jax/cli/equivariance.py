@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import aura_jax
 from aura_jax.cli.options import (
     DEFAULT_WEIGHTS,
     SQUARE,
+    Equivariant,
     Images,
     Json,
     MaxPixels,
@@ -37,6 +39,7 @@ def equivariance(
     out: Annotated[Path, typer.Option(help="The folder to write report.json and report.png to.")],
     weights: Weights = DEFAULT_WEIGHTS,
     size: Annotated[int, typer.Option(help=SQUARE)] = 256,
+    equivariant: Equivariant = False,
     max_pixels: MaxPixels = MAX_PIXELS,
     raw_colors: RawColors = False,
     overwrite: Overwrite = False,
@@ -59,10 +62,19 @@ def equivariance(
         from aura_jax.equivariance import report
         from aura_jax.equivariance.figure import draw
     vae = _load(weights, size)
+    if equivariant:
+        vae = aura_jax.equivariant(vae)
     decoding = Decoding(max_pixels, raw_colors)
     squares = inputs.each(files, lambda file: square_pixels(inputs.pixels(file, decoding), size))
     measures = _measured(vae, {str(file): pixels for file, pixels in squares})
-    result = report(measures, weights=weights, size=size, seed=SEED, dtype="float32")
+    result = report(
+        measures,
+        weights=weights,
+        size=size,
+        seed=SEED,
+        dtype="float32",
+        equivariant=equivariant,
+    )
     _write(out, result, draw(result))
     if as_json:
         print(json.dumps(result, allow_nan=False))

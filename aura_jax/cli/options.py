@@ -87,6 +87,14 @@ RawColors = Annotated[
         "profile of an image file.",
     ),
 ]
+Equivariant = Annotated[
+    bool,
+    typer.Option(
+        "--equivariant",
+        help="Average the model over the flips, so that it commutes with them exactly; it takes "
+        "four times as long.",
+    ),
+]
 SQUARE = "Cut the largest centered square from each image and scale its sides to this many pixels."
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as one JSON document.")]

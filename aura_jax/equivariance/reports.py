@@ -15,6 +15,7 @@ type Report = dict[str, Any]  # of JSON's types
 
 DEFINITIONS = {
     "g": "a flip: h horizontal, v vertical, hv both; x is a photograph, z = encode(x)",
+    "equivariant": "whether the model was averaged over the flips",
     "size": "sides of the centered squares of photographs, scaled by Pillow's LANCZOS",
     "signed": "g acts on latents by reversing the axis and negating the documented channels",
     "unsigned": "the control: g acts on latents by reversing the axis alone",
@@ -38,7 +39,13 @@ DEFINITIONS = {
 
 
 def report(
-    measures: dict[str, Measures], *, weights: str, size: int, seed: int, dtype: str
+    measures: dict[str, Measures],
+    *,
+    weights: str,
+    size: int,
+    seed: int,
+    dtype: str,
+    equivariant: bool = False,
 ) -> Report:
     """Average the measures of photographs into a JSON document.
 
@@ -48,6 +55,7 @@ def report(
         size: side of the photographs in pixels.
         seed: seed of the noise.
         dtype: dtype in which the model computed.
+        equivariant: whether the model was averaged over the flips.
 
     Returns:
         A dictionary of JSON's types, with numbers rounded to 6 digits and null for NaN and
@@ -59,6 +67,7 @@ def report(
     return _as_json(
         {
             "weights": weights,
+            "equivariant": equivariant,
             "size": size,
             "dtype": dtype,
             "seed": seed,

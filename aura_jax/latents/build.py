@@ -48,6 +48,7 @@ def make(
     size: int | None = None,
     storage_dtype: DTypeLike = "bfloat16",
     compute_dtype: DTypeLike | None = None,
+    equivariant: bool = False,
     format: Format = "arrayrecord",  # noqa: A002  the option's name
     per_shard: int = 4096,
     batch: int = 8,
@@ -69,6 +70,9 @@ def make(
         storage_dtype: the dtype to store latents in: bfloat16, float32 or int8.
         compute_dtype: the dtype that the model computes in: bfloat16 or float32; by default float32
             on CPUs and bfloat16 on accelerators.
+        equivariant: whether the model is averaged over the flips, as `aura_jax.equivariant` does.
+            Then a flipped latent is what encoding the flipped image would have given, up to the
+            rounding of both dtypes.
         format: the file format of the shards.
         per_shard: the number of files of a folder in each shard.
         batch: the number of images that a process encodes at once, rounded up to a multiple of its
@@ -113,6 +117,7 @@ def make(
         prefix_keys=prefix_keys,
         colors=AS_STORED if decoding.raw_colors else CONVERTED,
         max_pixels=decoding.max_pixels,
+        equivariant=equivariant,
     )
     environment = Environment(aura_jax.__version__, version("jax"), place.platform, batch)
     origin = _origin(weights, images, out)

@@ -9,6 +9,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
 from aura_jax.latents.spec import CacheSpec
+from aura_jax.model.autoencoder import equivariant
 from aura_jax.photo_latents import load_rgb
 from aura_jax.runtime.codec import Codec
 
@@ -31,6 +32,7 @@ class Encoder:
         mesh = Mesh(np.array(jax.local_devices()), "data")
         sharding = NamedSharding(mesh, PartitionSpec("data"))
         vae = load_rgb(weights, dtype=spec.compute_dtype)
+        vae = equivariant(vae) if spec.equivariant else vae
         self._codec = Codec(vae, precision=spec.precision, sharding=sharding)
         self._codec.warmup([(batch, spec.height, spec.width)], decode=False)
 

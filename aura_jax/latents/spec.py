@@ -51,6 +51,7 @@ class CacheSpec:
         prefix_keys: whether keys from tars begin with the tar's name.
         colors: whether ICC profiles were applied. Caches without this entry were made before that.
         max_pixels: the largest number of pixels of an image; those with more are skipped.
+        equivariant: whether the model is averaged over the flips.
 
     Raises:
         AuraError: if a dtype is not supported, or a count is less than 1.
@@ -73,6 +74,7 @@ class CacheSpec:
     prefix_keys: bool = False
     colors: Colors = AS_STORED
     max_pixels: int = MAX_PIXELS
+    equivariant: bool = False
 
     def __post_init__(self) -> None:
         as_dtype(self.storage_dtype, STORAGE_DTYPES, name="storage_dtype")

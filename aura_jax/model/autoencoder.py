@@ -239,7 +239,9 @@ class AuraEquiVAE(Pretrained, nnx.Module):
         types = ", ".join(sorted({str(leaf.dtype) for leaf in leaves}))
         dtype = self.encoder.conv_in.dtype
         averaged = "equivariant, " if self.encoder.averaged else ""
-        return f"AuraEquiVAE({averaged}{self.config}, dtype={dtype}, {count:,} parameters in {types})"
+        return (
+            f"AuraEquiVAE({averaged}{self.config}, dtype={dtype}, {count:,} parameters in {types})"
+        )
 
     def __str__(self) -> str:
         """Return the line of `repr`; that of `nnx.Module` has a thousand."""

@@ -213,8 +213,9 @@ class Codec:
         """Describe the codec in one line."""
         shapes = {name: program.shapes for name, program in self._programs.items()}
         compiled = ", ".join(map(str, (*shapes["encode"], *shapes["decode"]))) or "none"
+        averaged = "equivariant, " if self._averaged else ""
         return (
-            f"Codec({'equivariant, ' if self._averaged else ''}{self.config}, {self.dtype}, {self.precision!r}, on {self._place}, "
+            f"Codec({averaged}{self.config}, {self.dtype}, {self.precision!r}, on {self._place}, "
             f"compiled for {compiled})"
         )
 

@@ -1,7 +1,7 @@
 """Make initial parameters from which an equivariant autoencoder learns fast.
 
-- Kernels are made symmetric under the flips (see `aura_jax.training.symmetric`). The decoder is then
-  equivariant before training, which remains free to change it.
+- Kernels are made symmetric under the flips (see `aura_jax.training.symmetric`). The decoder is
+  then equivariant before training, which remains free to change it.
 - Residual branches start at 0 (De & Smith 2020), so the networks start as short chains.
 - The last norm of a network divides by the contrast of the whole image. So that brightness and
   contrast are kept, half of the channels in each of its groups start with a bias of 1, half of -1.

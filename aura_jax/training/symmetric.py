@@ -1,7 +1,7 @@
 """Make parameters symmetric under the flips, so that a network commutes with them.
 
-A flip reverses an axis of every kernel. On latents it also negates channels, and on hidden layers it
-permutes them, in quadruples: the regular representation of Z2 × Z2, which does not limit what a
+A flip reverses an axis of every kernel. On latents it also negates channels, and on hidden layers
+it permutes them, in quadruples: the regular representation of Z2 × Z2, which does not limit what a
 network can express. Parameters that are their own mirror images in this sense form a subspace, and
 a decoder in it has decode(g·z) = g·decode(z) up to rounding.
 
@@ -39,10 +39,10 @@ def project(params: Params, network: str) -> Params:
 def symmetric(name: str, param: Float[Array, "..."]) -> Float[Array, "..."]:
     """Average a kernel, bias or scale over the flips: the orthogonal projection."""
     layer = name.rpartition(".")[0]
-    for axis, *action in ACTIONS:
-        flipped = _acted(param, -1, _kind(layer, "out"), *action)
+    for axis, signs, bit in ACTIONS:
+        flipped = _acted(param, -1, _kind(layer, "out"), signs, bit)
         if param.ndim == 4:
-            flipped = _acted(jnp.flip(flipped, axis), -2, _kind(layer, "in"), *action)
+            flipped = _acted(jnp.flip(flipped, axis), -2, _kind(layer, "in"), signs, bit)
         param = (param + flipped) / 2
     return param
 
@@ -52,7 +52,7 @@ def _acted(param: Array, axis: int, kind: str, signs: slice, bit: int) -> Array:
     take, sign = _action(param.shape[axis], kind, signs, bit)
     shape = [1] * param.ndim
     shape[axis] = -1
-    return sign.reshape(shape) * param.take(take, axis)
+    return jnp.asarray(sign).reshape(shape) * param.take(take, axis)
 
 
 def _kind(layer: str, side: str) -> str:

@@ -1,0 +1,79 @@
+"""Training keeps a decoder symmetric, so that it commutes with flips whatever it learns."""
+
+import jax
+import numpy as np
+import pytest
+
+import aura_jax
+from aura_jax import AuraConfig, AuraEquiVAE, flip_images, flip_latents
+from aura_jax.arrays import relative_error
+from aura_jax.errors import TrainingError
+from aura_jax.model.parameters import Params, merge, split
+from aura_jax.symmetry import FLIPS
+from aura_jax.training.step import Trainer
+from aura_jax.training.symmetric import project
+from convert.tolerances import EQUIVARIANCE, NOT_EQUIVARIANT
+from tests.photo_folder import random_crops
+from tests.random_models import random_vae
+from tests.recipes import disturb, with_
+
+TWO_LEVELS = AuraConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1)
+
+
+@pytest.fixture(scope="module")
+def vae() -> AuraEquiVAE:
+    """A model with kernels, biases and scales of no symmetry."""
+    graph, params = split(random_vae(TWO_LEVELS))
+    return merge(graph, disturb(params))
+
+
+def errors(vae: AuraEquiVAE) -> list[float]:
+    """The distance of decode(g·z) from g·decode(z) for each flip."""
+    z = np.random.default_rng(0).normal(size=(2, 5, 7, 16)).astype(np.float32)
+    decoded = np.asarray(aura_jax.decode(vae, z))
+    return [
+        relative_error(
+            np.asarray(aura_jax.decode(vae, flip_latents(z, **flip))), flip_images(decoded, **flip)
+        )
+        for name, flip in FLIPS.items()
+        if name != "none"
+    ]
+
+
+def is_symmetric(params: Params) -> bool:
+    """Whether each parameter of the decoder equals its mirror images in every bit."""
+    again = project(params, "decoder")
+    return all((params[name] == again[name]).all() for name in params)
+
+
+def test_a_projected_decoder_commutes_with_flips(vae: AuraEquiVAE) -> None:
+    graph, params = split(vae)
+    projected = project(params, "decoder")
+    assert max(errors(merge(graph, projected))) <= EQUIVARIANCE
+    assert min(errors(vae)) > NOT_EQUIVARIANT
+    assert is_symmetric(projected)
+    assert not is_symmetric(params)
+    for name, param in params.items():
+        if name.startswith("encoder."):
+            assert projected[name] is param
+        else:  # the nearest: what is removed is orthogonal to what stays
+            rest = np.vdot(param - projected[name], projected[name])
+            assert abs(rest) <= 1e-5 * np.vdot(param, param)
+
+
+def test_training_keeps_it_symmetric(vae_to_train: AuraEquiVAE) -> None:
+    graph, params = split(vae_to_train)
+    trainer = Trainer(with_(equivariant=True), merge(graph, disturb(params)))
+    first = state = trainer.start()
+    before = jax.tree.map(np.asarray, first.params["vae"])
+    for step in range(3):
+        state, _ = trainer.step(state, random_crops(), jax.random.key(step))
+    after = state.params["vae"]
+    assert is_symmetric(after)
+    assert is_symmetric(state.ema_params)
+    assert all((after[name] != before[name]).any() for name in after)
+
+
+def test_a_frozen_decoder_is_refused() -> None:
+    with pytest.raises(TrainingError, match="only the encoder is trained"):
+        with_(equivariant=True, train="encoder")
