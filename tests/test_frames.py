@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from flax import nnx
 
 import aura_jax
-from aura_jax import AuraEquiVAE, Codec, equivariant, flip_images, flip_latents
+from aura_jax import AuraEquiVAE, AuraError, Codec, equivariant, flip_images, flip_latents
 from aura_jax.arrays import relative_error
 from aura_jax.symmetry import FLIPS, Flip
 from convert.tolerances import BF16_ROUNDINGS, FP32_PARITY, NOT_EQUIVARIANT
@@ -108,3 +109,10 @@ def test_the_model_stays_as_it_was(vae: AuraEquiVAE, averaged: AuraEquiVAE) -> N
     assert nnx.graphdef(equivariant(averaged)) == nnx.graphdef(averaged)
     shared = zip(*(jax.tree.leaves(nnx.state(model)) for model in (vae, averaged)), strict=True)
     assert all(a is b for a, b in shared)
+
+
+def test_it_is_not_saved(averaged: AuraEquiVAE, tmp_path: Path) -> None:
+    for save in (aura_jax.save, AuraEquiVAE.save_pretrained):
+        with pytest.raises(AuraError, match="save the model that it was made from"):
+            save(averaged, tmp_path / "model")
+    assert not any(tmp_path.iterdir())

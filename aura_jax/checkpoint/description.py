@@ -62,11 +62,17 @@ def is_description(text: str | None) -> bool:
 
 
 def description_of(vae: Any) -> Description:
-    """Describe a model.
+    """Describe a model for a file.
 
     Raises:
-        ConfigError: if its statistics have another type or number of channels.
+        ConfigError: if its statistics have another type or number of channels, or it is averaged
+            over the flips, which a file cannot say.
     """
+    if vae.encoder.averaged:
+        raise ConfigError(
+            "an equivariant model: files hold parameters alone, so save the model that it was "
+            "made from, and call aura_jax.equivariant after loading"
+        )
     stats = vae.latent_stats
     if stats is not None and not isinstance(stats, LatentStats):
         raise ConfigError(

@@ -286,7 +286,7 @@ def equivariant(vae: AuraEquiVAE) -> AuraEquiVAE:
 
     Returns:
         A model that shares the parameters, for `encode`, `decode`, `Codec` and all that take a
-        model. Files keep the parameters alone: a saved and loaded model is not averaged.
+        model. It cannot be saved, since files hold parameters alone: save the given model.
     """
     averaged = nnx.merge(*nnx.split(vae))
     averaged.encoder.averaged = averaged.decoder.averaged = True
