@@ -19,6 +19,7 @@ from .model.autoencoder import AuraEquiVAE as AuraEquiVAE
 from .model.autoencoder import equivariant as equivariant
 from .noise import perturb as perturb
 from .runtime.codec import Codec as Codec
+from .runtime.export import export as export
 from .runtime.functional import decode as decode
 from .runtime.functional import encode as encode
 from .symmetry import Flips as Flips

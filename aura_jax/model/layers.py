@@ -42,9 +42,18 @@ class Conv(nnx.Conv):
 
 
 def _convolve(*args: Any, **options: Any) -> Array:
-    """Convolve, and on a CPU keep the sums in float32."""
-    sums = jnp.float32 if jax.default_backend() == "cpu" else None
-    return jax.lax.conv_general_dilated(*args, preferred_element_type=sums, **options)
+    """Convolve, and on a CPU keep the sums in float32.
+
+    The choice is made when JAX traces, by the platform it runs on. `aura_jax.export` makes it
+    for each of its platforms instead.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    return (convolve_in_float32 if on_cpu else jax.lax.conv_general_dilated)(*args, **options)
+
+
+def convolve_in_float32(*args: Any, **options: Any) -> Array:
+    """Convolve, and return the sums in float32, whatever the dtype of the arguments."""
+    return jax.lax.conv_general_dilated(*args, preferred_element_type=jnp.float32, **options)
 
 
 def conv3x3(cin: int, cout: int, **options: Unpack[LayerOptions]) -> nnx.Conv:

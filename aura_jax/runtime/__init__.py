@@ -3,6 +3,8 @@
 - `functional`: `encode` and `decode`
 - `codec`: `Codec`, which holds one model ready to run
 - `compilation`: `compile_for`, which compiles for devices that need not be here
+- `export`: `export`, which writes programs that run without this package; `export_loader`, which
+  runs them; their platforms (`choices`)
 - `networks`: the encoder and the decoder as programs
 - `program`: a function compiled ahead of time for each shape
 - `placement`: the devices, and how they share images
