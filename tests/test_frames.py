@@ -112,7 +112,7 @@ def test_the_model_stays_as_it_was(vae: AuraEquiVAE, averaged: AuraEquiVAE) -> N
 
 
 def test_it_is_not_saved(averaged: AuraEquiVAE, tmp_path: Path) -> None:
-    for save in (aura_jax.save, AuraEquiVAE.save_pretrained):
+    for save in (aura_jax.save, aura_jax.export, AuraEquiVAE.save_pretrained):
         with pytest.raises(AuraError, match="save the model that it was made from"):
             save(averaged, tmp_path / "model")
     assert not any(tmp_path.iterdir())

@@ -15,6 +15,7 @@ from jax import ShapeDtypeStruct
 from jaxtyping import Array
 
 import aura_jax
+from aura_jax.checkpoint.description import description_of
 from aura_jax.checkpoint.loading import save
 from aura_jax.config import AuraConfig
 from aura_jax.dtypes import FLOAT32, as_dtype
@@ -68,6 +69,7 @@ def export(
     if not isinstance(vae, AuraEquiVAE) or not isinstance(folder, str | Path):
         types = f"a {type(vae).__name__} and a {type(folder).__name__}"
         raise AuraError(f"export(vae, folder): expected an AuraEquiVAE and a path, got {types}")
+    description_of(vae)  # which refuses what `save` would refuse after the work
     folder = Path(folder)
     check_export_folder(folder, overwrite=overwrite)
     _check_platforms(platforms)
