@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import dm_pix
 import numpy as np
 from jax.typing import DTypeLike
 from safetensors.numpy import save_file
@@ -27,6 +26,7 @@ from aura_jax.checkpoint.tensors import (
 from aura_jax.config import AuraConfig
 from aura_jax.errors import CheckpointError, printable
 from aura_jax.files import replacing
+from aura_jax.images.quality import psnr
 from aura_jax.images.transforms import Pixels, Pixels8, pad_to_multiple, to_uint8
 from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.runtime.codec import Codec
@@ -123,11 +123,6 @@ def reconstructions(codec: Codec, pixels: Pixels) -> dict[str, Reconstruction]:
         image = decode_photo(codec, latent.flipped(flip, codec.config.downsampling))
         results[name] = Reconstruction(image, psnr(image, flip_images(original, **flip)))
     return results
-
-
-def psnr(a: Pixels8, b: Pixels8) -> float:
-    """Return the peak signal-to-noise ratio of two images in decibels; infinite for equal ones."""
-    return float(dm_pix.psnr(a / np.float32(255), b / np.float32(255)))
 
 
 @dataclasses.dataclass(frozen=True)

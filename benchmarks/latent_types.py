@@ -19,12 +19,13 @@ from aura_jax.arrays import relative_error
 from aura_jax.cli.options import DEFAULT_WEIGHTS, Images, Weights
 from aura_jax.cli.run import new_app, run
 from aura_jax.console import console
+from aura_jax.images.quality import psnr
 from aura_jax.images.readers import find_images
 from aura_jax.images.transforms import square_pixels, to_uint8
 from aura_jax.latents.quantize import dequantize, quantize
 from aura_jax.latents.shard_io import writing
 from aura_jax.latents.spec import STORAGE_DTYPES
-from aura_jax.photo_latents import load_rgb, psnr
+from aura_jax.photo_latents import load_rgb
 
 SHARD, IMAGENET = 1000, 1_281_167  # latents
 

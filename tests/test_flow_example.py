@@ -14,9 +14,9 @@ from PIL import Image
 
 import aura_jax
 from aura_jax.cli.app import app
+from aura_jax.images.quality import psnr
 from aura_jax.images.transforms import to_uint8
 from aura_jax.latents import LatentSource, normalize
-from aura_jax.photo_latents import psnr
 from aura_jax.symmetry import flip_images, flip_latents
 from tests.commands import invoke
 from tests.conftest import ROOT

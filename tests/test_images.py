@@ -10,8 +10,8 @@ from PIL import Image
 from aura_jax import ImageError
 from aura_jax.images.grid import CELL, LABEL, MARGIN, grid
 from aura_jax.images.io import write_image
+from aura_jax.images.quality import psnr
 from aura_jax.images.transforms import crop, pad_to_multiple, to_uint8
-from aura_jax.photo_latents import psnr
 from tests.photo_folder import read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)

@@ -8,9 +8,9 @@ from skimage.metrics import structural_similarity
 
 import aura_jax
 from aura_jax import AuraEquiVAE, flip_images, flip_latents
+from aura_jax.images.quality import psnr
 from aura_jax.images.transforms import square_pixels, to_uint8
 from aura_jax.latents import normalize
-from aura_jax.photo_latents import psnr
 from aura_jax.symmetry import FLIPS
 from examples.sample_photographs import HELD_OUT, TRAIN
 from tests.photo_folder import read_image

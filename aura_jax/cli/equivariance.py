@@ -121,10 +121,9 @@ def _measured(vae: "AuraEquiVAE", squares: "dict[str, Pixels]") -> "dict[str, Me
 
 def _write(out: Path, result: "Report", figure: bytes) -> None:
     """Write both files or none."""
-    document = json.dumps(result, allow_nan=False, ensure_ascii=False, indent=1).encode(
-        errors="backslashreplace"  # for file names that are not UTF-8
-    )
+    from aura_jax.documents import to_bytes
+
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / JSON_NAME) as json_file, replacing(out / FIGURE_NAME) as figure_file:
-        json_file.write_bytes(document)
+        json_file.write_bytes(to_bytes(result))
         figure_file.write_bytes(figure)

@@ -13,7 +13,6 @@ precision is "highest", so that the rounding of TF32 on a GPU is not measured as
 
 import dataclasses
 
-import dm_pix
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +27,7 @@ from aura_jax.equivariance.metrics import (
     latent_distance,
 )
 from aura_jax.equivariance.sign_rule import correlation_map
+from aura_jax.images.quality import ssim
 from aura_jax.images.transforms import Pixels
 from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.noise import perturb
@@ -178,8 +178,8 @@ def _flip_errors(
 
 def _reconstruction(photo: _Photo) -> Reconstruction:
     distance = image_distance(photo.decoded, photo.pixels)
-    ssim = dm_pix.ssim((photo.decoded + 1) / 2, (photo.pixels + 1) / 2)
-    return Reconstruction(distance.psnr_db, distance.relative_l2, float(ssim))
+    similarity = ssim(photo.decoded, photo.pixels)
+    return Reconstruction(distance.psnr_db, distance.relative_l2, similarity)
 
 
 def _encode(vae: AuraEquiVAE, pixels: Pixels) -> LatentPixels:

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from aura_jax.arrays import relative_error
+from aura_jax.images.quality import psnr
 from aura_jax.images.transforms import Pixels
 
-PEAK = 2.0  # images lie in [-1, 1]
 BORDER = 16  # pixels: two of the published model's latent
 
 
@@ -18,8 +18,7 @@ class Distance:
     """The distance of an image from a reference.
 
     Attributes:
-        psnr_db: 10·log10(peak² / mean squared error) with the peak 2, which gives the same number
-            as images in [0, 1] with the peak 1; infinite if they are equal.
+        psnr_db: see `aura_jax.images.quality.psnr`; infinite if they are equal.
         relative_l2: ‖image - reference‖ / ‖reference‖ of values in [-1, 1]: mid-gray is 0.
     """
 
@@ -45,8 +44,7 @@ def image_distance(
     image: Float[np.ndarray, "*shape"], reference: Float[np.ndarray, "*shape"]
 ) -> Distance:
     """Measure the distance of pixels in [-1, 1], of any shape, from a reference."""
-    error = np.square(np.subtract(image, reference, dtype=np.float64)).mean()
-    return Distance(_decibels(float(error) / PEAK**2), relative_error(image, reference))
+    return Distance(psnr(image, reference), relative_error(image, reference))
 
 
 def border_and_interior(image: Pixels, reference: Pixels) -> tuple[Distance, Distance]:

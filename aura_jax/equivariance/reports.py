@@ -1,12 +1,11 @@
 """Average the measures of photographs into one JSON document."""
 
 import dataclasses
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from aura_jax.documents import as_json, average
 from aura_jax.equivariance.measures import FLIPS, SIGMAS, Measures
 from aura_jax.equivariance.metrics import BORDER
 from aura_jax.equivariance.sign_rule import recovered_rule
@@ -62,9 +61,9 @@ def report(
         infinity. Its entry "definitions" explains the others.
     """
     trees = [dataclasses.asdict(measured) for measured in measures.values()]
-    average = _mean(trees)
-    correlations = average.pop("correlation")
-    return _as_json(
+    means = average(trees)
+    correlations = means.pop("correlation")
+    return as_json(
         {
             "weights": weights,
             "equivariant": equivariant,
@@ -73,7 +72,7 @@ def report(
             "seed": seed,
             "sigmas": SIGMAS,
             "definitions": DEFINITIONS,
-            "average": average,
+            "average": means,
             "sign_rule": {name: _sign_rule(name, map_) for name, map_ in correlations.items()},
             "photos": [
                 {"photo": name, **{k: v for k, v in tree.items() if k != "correlation"}}
@@ -96,20 +95,3 @@ def verdict(rule: dict[str, Any]) -> str:
 def _sign_rule(name: str, correlation: np.ndarray) -> dict[str, Any]:
     rule = recovered_rule(correlation, **FLIPS[name])
     return {**dataclasses.asdict(rule), "agrees": rule.agrees, "correlation": correlation}
-
-
-def _mean(trees: Sequence[Any]) -> Any:
-    """Average trees of the same structure: nested dictionaries of numbers, lists or arrays."""
-    if isinstance(trees[0], dict):
-        return {key: _mean([tree[key] for tree in trees]) for key in trees[0]}
-    return np.mean(trees, axis=0)
-
-
-def _as_json(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: _as_json(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple | np.ndarray):
-        return [_as_json(value) for value in tree]
-    if isinstance(tree, float):
-        return float(f"{tree:.6g}") if math.isfinite(tree) else None
-    return tree
