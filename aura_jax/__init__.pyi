@@ -1,4 +1,5 @@
 from . import equivariance as equivariance
+from . import evaluation as evaluation
 from . import images as images
 from . import latents as latents
 from . import training as training

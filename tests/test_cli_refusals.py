@@ -90,6 +90,7 @@ def test_outputs_that_cannot_be_written_are_refused_before_the_work(
         ("decode", tmp_path / "z.st", "--out", "/proc/new"),
         ("decode", tmp_path / "z.st", "--out", "/proc/o.png"),
         ("equivariance", photo, "--out", "/proc/new"),
+        ("evaluate", photo, "--out", "/proc/new"),
     ):
         with pytest.raises(AuraError, match="cannot be written"):
             command(*words, *WEIGHTS)

@@ -21,7 +21,8 @@ from tests.commands import invoke, start
 from tests.conftest import ROOT
 
 COMMANDS = [
-    *(["reconstruct"], ["encode"], ["decode"], ["flip"], ["info"], ["equivariance"], ["train"]),
+    *(["reconstruct"], ["encode"], ["decode"], ["flip"], ["info"], ["train"]),
+    *(["evaluate"], ["equivariance"]),
     *(["cache", "make"], ["cache", "verify"], ["cache", "stats"]),
 ]
 HEAVY = {

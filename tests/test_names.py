@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aura_jax.cli.inputs import each, find, latent_names
+from aura_jax.cli.inputs import each, find, latent_names, unique_names
 from aura_jax.cli.outputs import check_image, image_targets
 from aura_jax.errors import AuraError, ImageError, listed, printable
 from aura_jax.images.io import write_image
@@ -35,6 +35,13 @@ def test_names_that_decode_could_not_write(tmp_path: Path) -> None:
     for name in ("a\nb.png", "a\x1b[2J.png", "\udcff.png"):
         with pytest.raises(AuraError, match="rename it, a tensor cannot have this name"):
             latent_names([ImageFile(tmp_path / name)])
+
+
+def test_names_of_png_files_need_not_be_utf_8() -> None:
+    image = ImageFile(Path("a\nb\udcff.jpg"))
+    assert unique_names([image], "omit --out") == {image: "a\nb\udcff"}
+    with pytest.raises(AuraError, match="2 images are named 'x', but omit --out"):
+        unique_names([ImageFile(Path("a/x.jpg")), ImageFile(Path("b/x.png"))], "omit --out")
 
 
 def test_an_output_of_255_bytes(tmp_path: Path) -> None:

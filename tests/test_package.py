@@ -71,7 +71,10 @@ def test_the_library_never_imports_torch():
     assert not re.search(r"^\s*(import|from) (torch|convert)\b", sources, re.MULTILINE)
 
 
-FACADES = (aura_jax, aura_jax.images, aura_jax.latents, aura_jax.training, aura_jax.equivariance)
+FACADES = (
+    *(aura_jax, aura_jax.images, aura_jax.latents, aura_jax.training),
+    *(aura_jax.equivariance, aura_jax.evaluation),
+)
 
 
 @pytest.mark.parametrize("facade", FACADES, ids=lambda facade: facade.__name__)

@@ -16,13 +16,17 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
+from aura_jax import AuraEquiVAE
 from aura_jax.arrays import relative_error
 from aura_jax.errors import ArrayError, CheckpointError
+from aura_jax.evaluation import Evaluator
+from aura_jax.images.transforms import to_float
 from aura_jax.model.parameters import parameters
 from aura_jax.training.networks.lpips import LPIPS, load_perceptual
 from aura_jax.training.networks.vgg import SHIFT
 from convert.perceptual import app
 from convert.tolerances import FP32_PARITY, VGG_GRADIENT
+from tests.photo_folder import random_crops
 from tests.random_models import random_lpips
 
 SIZES = [(37, 45), (16, 16)]
@@ -146,6 +150,17 @@ def test_distances_and_gradients_are_those_of_the_lpips_package(
     distances, gradient = distances_and_gradients(network, x, y)
     assert relative_error(distances, expected.detach().numpy()) < FP32_PARITY
     assert relative_error(gradient, nhwc(torch_x.grad)) < VGG_GRADIENT
+
+
+def test_evaluations_have_the_distances_of_the_lpips_package(
+    network: LPIPS, reference: lpips.LPIPS, tiny_vae: AuraEquiVAE
+):
+    x = random_crops(batch=1, size=16)[0]
+    scores, decoded = Evaluator(tiny_vae, lpips=network)(x)
+    with torch.no_grad():
+        pair = (nchw(to_float(levels)[None]) for levels in (decoded, x))
+        expected = reference.double()(*pair).item()
+    assert scores.reconstruction.lpips == pytest.approx(expected, rel=FP32_PARITY)
 
 
 def test_faint_features_are_divided_as_in_the_lpips_package(network: LPIPS, reference: lpips.LPIPS):

@@ -1,5 +1,6 @@
 """Find the image files that a command is given, and skip those that it cannot process."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
@@ -16,19 +17,24 @@ from aura_jax.images.transforms import Pixels, crop
 UNFIT = ("Cc", "Cs")  # in names of tensors: control characters, and bytes that are not UTF-8
 
 
-def find(places: list[Path], out: Path) -> list[ImageFile]:
+def find(places: list[Path], out: Path | None) -> list[ImageFile]:
     """Find image files as `find_images` does, and print how many other files were left out.
+
+    Args:
+        places: files, folders and tars.
+        out: the output file or folder, if there is one.
 
     Raises:
         ImageError: if a place does not exist or holds no images.
-        AuraError: if the output file is one of the images, since it would be replaced.
+        AuraError: if the output file is one of the images, since it would be replaced; or one of
+            the images lies in the output folder.
     """
     left_out: Counter[str] = Counter()
     files = list_images(places, left_out)
     if left_out:
         warn(summary(left_out))
-    if out.resolve() in [file.path.resolve() for file in files]:
-        raise AuraError(f"{out}: is among the images; write to another place")
+    if out is not None:
+        _check_apart(out.resolve(), files)
     return files
 
 
@@ -39,16 +45,29 @@ def latent_names(files: Sequence[ImageFile]) -> dict[ImageFile, str]:
         AuraError: if two files have the same name, a tensor cannot have a file's name, or `decode`
             could not write a file NAME.png.
     """
+    advice = "latents in one file need different names; rename them, or encode them to separate"
+    names = unique_names(files, f"{advice} files")
+    for name in names.values():
+        if name == "__metadata__" or any(category(c) in UNFIT for c in name):
+            raise AuraError(f"image named {name!r}: rename it, a tensor cannot have this name")
+    return names
+
+
+def unique_names(files: Sequence[ImageFile], advice: str) -> dict[ImageFile, str]:
+    """Name each image after its file, without the ending, for files NAME.png.
+
+    Args:
+        files: the image files.
+        advice: the reason why names must differ and what to do, for the message.
+
+    Raises:
+        AuraError: if two files have the same name, or NAME.png would be too long.
+    """
     names = [without_ending(file.name) for file in files]
     for name, count in Counter(names).items():
         if count > 1:
-            raise AuraError(
-                f"{count} images are named {name!r}, but latents in one file need different names; "
-                "rename them, or encode them to separate files"
-            )
-        if name == "__metadata__" or any(category(c) in UNFIT for c in name):
-            raise AuraError(f"image named {name!r}: rename it, a tensor cannot have this name")
-        if len(f"{name}.png".encode()) > LONGEST_NAME:
+            raise AuraError(f"{count} images are named {name!r}, but {advice}")
+        if len(os.fsencode(f"{name}.png")) > LONGEST_NAME:
             raise AuraError(f"image named {name!r}: rename it, {name!r}.png would be too long")
     return dict(zip(files, names, strict=True))
 
@@ -101,3 +120,13 @@ def check_complete(files: Sized, done: Sized) -> None:
     """
     if skipped := len(files) - len(done):
         raise ImageError(f"{skipped} of {len(files)} images skipped; the others are written")
+
+
+def _check_apart(out: Path, files: Sequence[ImageFile]) -> None:
+    """Check that the output replaces no image."""
+    for file in files:
+        path = file.path.resolve()
+        if path == out:
+            raise AuraError(f"{out}: is among the images; write to another place")
+        if path.is_relative_to(out):
+            raise AuraError(f"{file}: lies in the output folder {out}; write to another place")

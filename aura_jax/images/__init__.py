@@ -16,6 +16,7 @@
 - `batches`: the images of folders in batches
 - `left_out`: files that are not taken as images
 - `pil`: Pillow images to arrays and back, and pictures of latents
+- `quality`: PSNR and SSIM
 - `grid`: labeled grids of images
 """
 

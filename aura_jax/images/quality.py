@@ -1,6 +1,7 @@
 """Compare an image with a reference: PSNR and SSIM."""
 
 import math
+from typing import Any
 
 import dm_pix
 import jax
@@ -61,7 +62,7 @@ def _unit(image: Pixels | Pixels8) -> Float[np.ndarray, "h w 3"]:
     return numbers / PEAK_8_BIT if image.dtype == np.uint8 else (numbers + 1) / PEAK
 
 
-def _host() -> jax.Device | None:
+def _host() -> Any:
     """Return the CPU, since TPUs have no float64; None if JAX_PLATFORMS leaves it out."""
     try:
         return jax.local_devices(backend="cpu")[0]

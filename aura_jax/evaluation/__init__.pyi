@@ -1,0 +1,10 @@
+from .measures import Evaluation as Evaluation
+from .measures import Evaluator as Evaluator
+from .measures import Quality as Quality
+from .measures import Scores as Scores
+from .measures import bits_per_pixel as bits_per_pixel
+from .measures import evaluate as evaluate
+from .measures import mean as mean
+from .reports import Model as Model
+from .reports import Picture as Picture
+from .reports import Report as Report
