@@ -15,7 +15,10 @@ def average(trees: Sequence[Any]) -> Any:
     """
     if isinstance(trees[0], dict):
         return {key: average([tree[key] for tree in trees]) for key in trees[0]}
-    return None if trees[0] is None else np.mean(trees, axis=0)
+    if trees[0] is None:
+        return None
+    means = np.mean(trees, axis=0)
+    return means if means.ndim else float(means)
 
 
 def as_json(tree: Any) -> Any:

@@ -98,6 +98,7 @@ def test_only_what_was_asked_for_is_measured(tiny_vae: AuraEquiVAE, images: np.n
 def test_averages():
     average = mean([planted(20.0, 0.5), planted(23.0, 0.75)])
     assert average.reconstruction == Quality(21.5, 0.625, None)
+    assert type(average.reconstruction.psnr_db) is float  # prints as a number
     assert average.flips["hv"] == Quality(np.inf, 1.0, None)
     assert average.storage["int8"].psnr_db == 21.5
     with pytest.raises(ImageError, match="no images to evaluate"):
