@@ -45,7 +45,9 @@ def _storage(report: Report, weights: list[str]) -> Table:
 
 
 def _table(first: str, report: Report) -> Table:
-    table = Table(first, "weights", box=box.SIMPLE)
+    table = Table(box=box.SIMPLE)
+    for column in (first, "weights"):
+        table.add_column(column, overflow="fold")  # the end of a path tells images apart
     columns = ("PSNR, dB", "SSIM", "LPIPS")
     for column in columns if report.has_lpips else columns[:2]:
         table.add_column(column, justify="right", no_wrap=True)

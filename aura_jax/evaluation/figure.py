@@ -13,11 +13,7 @@ from aura_jax.evaluation.folder import ORIGINAL
 from aura_jax.evaluation.reports import Report, labeled
 
 WIDTH, BARS, ROW, DPI = 15, 4.5, 3.2, 100  # inches: all, the bars, a row of images; pixels an inch
-# Each with the color of text on it; told apart by color-blind eyes too.
-COLORS = (
-    *(("#0072b2", "white"), ("#e69f00", "black"), ("#009e73", "white")),
-    *(("#cc79a7", "black"), ("#56b4e9", "black"), ("#d55e00", "white")),
-)
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  # also color-blind
 SHOWN_MODELS = 3  # whose images are shown
 NAME_LENGTH = 40  # characters of a name
 ERROR_SCALE = 4
@@ -72,17 +68,16 @@ def _bars(axes: Axes, report: Report, measure: str) -> None:
     for i, (model, evaluation) in enumerate(zip(report.models, report.evaluations, strict=True)):
         place = x + (i - (len(report.models) - 1) / 2) * width
         means = [getattr(quality, measure) for quality in labeled(evaluation.average).values()]
-        color, ink = COLORS[i % len(COLORS)]
-        bars = axes.bar(place, _finite(means), width, color=color)
+        bars = axes.bar(place, _finite(means), width, color=COLORS[i % len(COLORS)])
         bars.set_label(f" {_short(model.weights)}")  # legends omit names that begin with "_"
         texts = [f"{mean:.4g}" if np.isfinite(mean) else "∞" for mean in means]
-        axes.bar_label(bars, texts, label_type="center", fontsize=8, rotation=90, color=ink)
+        axes.bar_label(bars, texts, padding=4, fontsize=8, rotation=90)
         dots = np.array(
             [[getattr(q, measure) for q in labeled(s).values()] for s in evaluation.images], float
         )
         axes.plot(np.broadcast_to(place, dots.shape), dots, "k.", ms=3, alpha=0.4)
     axes.set_xticks(x, [label.replace(" ", "\n") for label in labels])
-    axes.margins(y=0.15)
+    axes.margins(y=0.3)  # for the numbers and the legend
     for text in axes.legend(loc="upper left", fontsize=8).get_texts():
         text.set_parse_math(False)
 
