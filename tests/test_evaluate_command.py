@@ -125,6 +125,13 @@ def test_models_are_compared_in_one_table(
 
 
 @pytest.mark.usefixtures("fake")
+def test_averaged_models_stand_beside_the_given_ones(command: Command, weights: Path, photos: Path):
+    models = json.loads(command(photos, "--equivariant", "--json"))["models"]
+    names = [(model["weights"], model["equivariant"]) for model in models]
+    assert names == [(str(weights), False), (f"{weights}, equivariant", True)]
+
+
+@pytest.mark.usefixtures("fake")
 def test_without_out_nothing_is_written_and_names_may_repeat(
     command: Command, photos: Path, tmp_path: Path
 ):

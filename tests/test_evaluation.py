@@ -95,6 +95,12 @@ def test_only_what_was_asked_for_is_measured(tiny_vae: AuraEquiVAE, images: np.n
     assert (scores.flips, scores.storage, scores.reconstruction.lpips) == ({}, {}, None)
 
 
+def test_all_flips_of_an_averaged_model_are_equal(tiny_vae: AuraEquiVAE, images: np.ndarray):
+    (scores,) = evaluate(aura_jax.equivariant(tiny_vae), images[:1], flips=True).images
+    for quality in scores.flips.values():
+        assert quality.psnr_db == pytest.approx(scores.reconstruction.psnr_db, abs=1e-3)
+
+
 def test_averages():
     average = mean([planted(20.0, 0.5), planted(23.0, 0.75)])
     assert average.reconstruction == Quality(21.5, 0.625, None)
@@ -178,7 +184,7 @@ def planted_report(folder: Path, *weights: str) -> Report:
         skipped=("bad.png",),
         pictures=(Picture("x/a.jpg", 40, 30, "a.png"), Picture("x/b.jpg", 90, 70, "b.png")),
         models=tuple(
-            Model(name, "f" * 64, AuraConfig(), each)
+            Model(name, "f" * 64, AuraConfig(), folder=each)
             for name, each in zip(weights, folders, strict=True)
         ),
         evaluations=(evaluation,) * len(weights),

@@ -58,6 +58,13 @@ def evaluate(
             "--storage", help="Measure latents as a cache stores them, in bfloat16 and int8, too."
         ),
     ] = False,
+    equivariant: Annotated[
+        bool,
+        typer.Option(
+            "--equivariant",
+            help="Measure each model averaged over the flips too, which takes four times as long.",
+        ),
+    ] = False,
     perceptual: Annotated[
         Path | None,
         typer.Option(
@@ -89,11 +96,14 @@ def evaluate(
         from aura_jax.cli.evaluate_tables import tables
         from aura_jax.evaluation.comparison import Comparison, Measured, write_report
         from aura_jax.images.readers import ImageFile
+        from aura_jax.model.autoencoder import equivariant as averaged
     if out is not None:
         with importing(), needs("report"):
             import aura_jax.evaluation.figure  # noqa: F401  before the work
     lpips = None if perceptual is None else _load_lpips(perceptual)
     models = {name: _load(name, size) for name in weights}
+    if equivariant:
+        models |= {f"{name}, equivariant": averaged(vae) for name, vae in models.items()}
     decoding = Decoding(max_pixels, raw_colors)
     with nullcontext() if out is None else writing(out) as folder:
         comparison = Comparison(models, size, folder, flips=flips, storage=storage, lpips=lpips)

@@ -41,7 +41,7 @@ class Comparison:
         self._size, self._folder = size, folder
         folders = [None] * len(models) if folder is None else reconstruction_folders([*models])
         self._models = tuple(
-            Model(name, fingerprint(vae), vae.config, each)
+            Model(name, fingerprint(vae), vae.config, vae.encoder.averaged, each)
             for (name, vae), each in zip(models.items(), folders, strict=True)
         )
         self._evaluators = [

@@ -57,6 +57,7 @@ class Model:
         weights: the name of its checkpoint, as it was given.
         fingerprint: the sha256 of its parameters; see `aura_jax.model.parameters.fingerprint`.
         config: its sizes.
+        equivariant: whether it was averaged over the flips, as `aura_jax.equivariant` does.
         folder: the folder of its reconstructions within the report's folder; None if none were
             written.
     """
@@ -64,6 +65,7 @@ class Model:
     weights: str
     fingerprint: str
     config: AuraConfig
+    equivariant: bool = False
     folder: str | None = None
 
 
