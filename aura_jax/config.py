@@ -72,7 +72,7 @@ class AuraConfig:
 
     @property
     def downsampling(self) -> int:
-        """Image pixels along each side of a latent pixel: 8 for the published model."""
+        """Image pixels along each side of a latent pixel, which are 8 for the published model."""
         return 2 ** (len(self.ch_mult) - 1)
 
     def check_rgb(self, source: object) -> None:

@@ -37,8 +37,8 @@ class Codec:
     """Encode and decode with one model, faster than `aura_jax.encode` and `aura_jax.decode`.
 
     A codec derives its own weights from the model's once: in the compute dtype, and as the kernels
-    that are fastest on its devices need them; see `aura_jax.runtime.plan`. Later changes to the
-    model do not affect the codec. It compiles once for each shape; `warmup` does so ahead of time.
+    that are fastest on its devices need them. Later changes to the model do not affect the codec.
+    It compiles once for each shape; `warmup` does so ahead of time.
 
         codec = aura_jax.Codec(aura_jax.load("small"))
         z = codec.encode(images)

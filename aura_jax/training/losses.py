@@ -61,7 +61,7 @@ gradnorm.defvjp(_gradnorm_forward, _gradnorm_backward)
 
 
 def l1(decoded: Images, target: Images) -> Scalar:
-    """Compute the mean of |decoded - target|."""
+    """Compute the mean of `|decoded - target|`."""
     return jnp.abs(decoded - target).mean()
 
 
@@ -71,7 +71,7 @@ def l2(decoded: Images, target: Images) -> Scalar:
 
 
 def pooled_l1(decoded: Images, target: Images) -> Scalar:
-    """Compute the mean of |P(decoded) - P(target)|, where P averages squares of 16 × 16 pixels.
+    """Compute the mean of `|P(decoded) - P(target)|`, where P averages squares of 16 × 16 pixels.
 
     It compares colors and shading and ignores detail. Pixels at the right and bottom that do not
     fill a square are ignored.
@@ -81,7 +81,7 @@ def pooled_l1(decoded: Images, target: Images) -> Scalar:
 
 
 def blurry_l1(decoded: Images, target: Images) -> Scalar:
-    """Compute the mean of |decoded - target| · blurriness(target), which ignores detailed areas."""
+    """Compute the mean of `|decoded - target| · blurriness(target)`, which ignores details."""
     return (jnp.abs(decoded - target) * blurriness(target)).mean()
 
 

@@ -50,12 +50,12 @@ class Workdir:
 
     @property
     def metrics(self) -> Path:
-        """The recorded metrics: JSON lines, one for each recorded step."""
+        """The recorded metrics as JSON lines, one for each recorded step."""
         return self.path / "metrics.jsonl"
 
     @property
     def skipped(self) -> Path:
-        """The skipped images: JSON lines, each with a name and the reason."""
+        """The skipped images as JSON lines, each with a name and the reason."""
         return self.path / "skipped.jsonl"
 
     @property
