@@ -1,4 +1,4 @@
-"""The command python -m benchmarks.parity: the README's table of errors on the golden vectors."""
+"""The command python -m benchmarks.parity: the table of errors in docs/converting.md."""
 
 import jax.numpy as jnp
 from rich import box
