@@ -17,7 +17,7 @@ COMPLETE := $(shell { [ "$$(cat .venv/runs)" = '$(CURDIR)' ] && $(BIN)/python $(
 	&& $(BIN)/python -m pip --version; } >/dev/null 2>&1 && echo yes)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
-.PHONY: demo test x64 plans check clean incomplete
+.PHONY: demo test docs x64 plans check clean incomplete
 
 demo: .venv/runs
 	mkdir -p out
@@ -25,6 +25,11 @@ demo: .venv/runs
 
 test: .venv/tests
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+
+# The site, in out/docs. The Python of all pages runs, since any change of the library may break it,
+# and every warning is an error.
+docs: .venv/docs
+	$(BIN)/python -m sphinx -E -W -q -j 2 docs out/docs
 
 # Plans of single layers for TPUs and NVIDIA GPUs, which need not be here.
 plans: .venv/plans/complete
@@ -52,10 +57,19 @@ make_venv = rm -rf .venv && $(1) -m venv .venv
 
 # With PyTorch (about 5 GB), against which the tests hold the port.
 .venv/tests: .venv/runs
-	rm .venv/runs
-	$(INSTALL) '.[test]'
-	echo '$(CURDIR)' > .venv/runs
-	touch $@
+	$(call add_extra,test)
+
+# With Sphinx, and with PyTorch, which some pages use.
+.venv/docs: .venv/runs
+	$(call add_extra,docs)
+
+# .venv/runs keeps its time, so that what another target has added need not be added again.
+define add_extra
+mv .venv/runs .venv/incomplete
+$(INSTALL) '.[$(1)]'
+mv .venv/incomplete .venv/runs
+touch $@
+endef
 
 # With the compilers for TPUs and NVIDIA GPUs (about 2 GB), in an environment of its own: where JAX's
 # CUDA plugin finds no GPU, it prints a traceback whenever JAX starts (jax 0.12).
