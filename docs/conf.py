@@ -27,7 +27,11 @@ html_theme = "furo"
 html_title = f"aura-jax {release}"
 html_static_path, html_css_files = ["static"], ["site.css"]
 html_show_copyright = html_show_sphinx = False
-html_theme_options = {"source_repository": pages.REPOSITORY, "source_branch": "main"}
+html_theme_options = {
+    "source_repository": pages.REPOSITORY,
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
 myst_heading_anchors = 3
 smartquotes = False  # they would change --options
 
@@ -43,7 +47,7 @@ nitpick_ignore_regex = [("py:(class|exc)", ".*"), ("py:obj", r"(?!aura_jax).*")]
 
 nb_execution_mode = "force"  # a cache would not notice changes of the library
 nb_execution_in_temp = True
-nb_execution_raise_on_error = True
+nb_execution_show_tb = True
 nb_execution_timeout = 120
 nb_merge_streams = True
 nb_output_stderr = "remove"

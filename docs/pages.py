@@ -15,6 +15,7 @@ from sphinx.util import inspect, logging
 ROOT = Path(__file__).parent.parent
 REPOSITORY = "https://github.com/aura-jax/aura-jax"
 NOTEBOOK = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n---\n"
+LOGGER = logging.getLogger(__name__)
 INPUTS = ROOT / "out" / "docs_inputs"
 # Runs before a page's own code, in an empty folder.
 FIRST = f"""```{{code-cell}}
@@ -31,9 +32,16 @@ def write_inputs(app: Sphinx) -> None:
     subprocess.run([sys.executable, ROOT / "docs" / "inputs.py", INPUTS], check=True)
 
 
+def absolute(link: re.Match[str]) -> str:
+    """Make a link to a file of the repository absolute, and warn if there is no such file."""
+    if not (ROOT / link[1]).exists():
+        LOGGER.warning("link to a missing file of the repository: %s", link[1])
+    return f"]({REPOSITORY}/blob/main/{link[1]})"
+
+
 def read_page(app: Sphinx, name: str, source: list[str]) -> None:
     """Make a page that has Python a notebook, and its links to files outside of docs/ absolute."""
-    text = re.sub(r"(?<=\]\()\.\./", f"{REPOSITORY}/blob/main/", source[0])
+    text = re.sub(r"\]\(\.\./([^)]+)\)", absolute, source[0])
     before, cell, after = text.partition("```python\n")
     if cell:
         code = "```{code-cell}\n"
@@ -43,7 +51,7 @@ def read_page(app: Sphinx, name: str, source: list[str]) -> None:
 
 def read_included(app: Sphinx, path: Path, parent: str, source: list[str]) -> None:
     """Make links of README.md and CHANGELOG.md absolute, except those to pages of the site."""
-    source[0] = re.sub(r"(?<=\]\()(?!docs/|https?:|#)", f"{REPOSITORY}/blob/main/", source[0])
+    source[0] = re.sub(r"\]\((?!docs/|https?:|#)([^)]+)\)", absolute, source[0])
 
 
 def clean_docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]):
@@ -67,7 +75,7 @@ def check_reference(app: Sphinx, env: BuildEnvironment) -> None:
         facade = ".".join(stub.parent.relative_to(ROOT).parts)
         names = [f"{facade}.{name}" for name in importlib.import_module(facade).__all__]
         for name in sorted({facade, *names} - documented):
-            logging.getLogger(__name__).warning("docs/api has no entry for %s", name)
+            LOGGER.warning("docs/api has no entry for %s", name)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
