@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 
 COMMANDS = [
     *(["reconstruct"], ["encode"], ["decode"], ["flip"], ["info"], ["train"]),
-    *(["evaluate"], ["equivariance"]),
+    *(["evaluate"], ["equivariance"], ["export"], ["demo"]),
     *(["cache", "make"], ["cache", "verify"], ["cache", "stats"]),
 ]
 HEAVY = {
@@ -32,6 +32,7 @@ HEAVY = {
     "pydantic",
     "PIL",
     "grain",
+    "gradio",
     "matplotlib",
     "optax",
     "orbax",

@@ -6,6 +6,7 @@ import typer
 
 from aura_jax import __version__
 from aura_jax.cli.cache import cache
+from aura_jax.cli.demo import demo
 from aura_jax.cli.equivariance import equivariance
 from aura_jax.cli.evaluate import evaluate
 from aura_jax.cli.export import export
@@ -21,6 +22,7 @@ EXAMPLES = {
     flip: "aura-jax flip z.safetensors -h -v --out flipped.safetensors",
     info: "aura-jax info fal/AuraEquiVAE --json",
     evaluate: "aura-jax evaluate photos/ --flips --out report/",
+    demo: "aura-jax demo --weights small --weights runs/small --open",
     equivariance: "aura-jax equivariance photos/ --out report/",
     export: "aura-jax export --weights small --size 256 --platform cuda --out exported/",
     train: "aura-jax train --data photos/ --config small --out runs/small",

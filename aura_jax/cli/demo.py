@@ -1,0 +1,61 @@
+"""The command aura-jax demo: a page to try checkpoints on one's own photographs."""
+
+import os
+import time
+import webbrowser
+from functools import partial
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from aura_jax.cli.interruption import interruption
+from aura_jax.cli.options import DEFAULT_WEIGHTS, SQUARE, ComputeDtype, MaxPixels
+from aura_jax.cli.start import importing
+from aura_jax.console import say
+from aura_jax.extras import needs
+from aura_jax.images.options import MAX_PIXELS, Decoding
+
+
+def demo(
+    weights: Annotated[
+        list[str],
+        typer.Option(
+            help="The checkpoint: small (comes with the package), a file or folder, or a Hugging "
+            "Face id. Several can be chosen on the page: repeat the option."
+        ),
+    ] = [DEFAULT_WEIGHTS],  # noqa: B006  Typer copies it
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port to serve on; 0 takes any free one.")
+    ] = 7860,
+    size: Annotated[int, typer.Option(min=8, help=SQUARE)] = 256,
+    open_browser: Annotated[
+        bool, typer.Option("--open", help="Open the page in the default browser.")
+    ] = False,
+    compute_dtype: ComputeDtype = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
+) -> None:
+    """Serve a page that flips the latents of your photographs, on this machine alone.
+
+    The page shows the photograph, its latent, and the images decoded from the
+    latent that was flipped with and without signs. It needs no network.
+    Ctrl-C stops the server, which is its normal end: the exit status is 0.
+    """
+    with TemporaryDirectory(prefix="aura-jax-demo-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder  # uploads end with the command
+        with importing(), needs("web"):
+            from aura_jax.demo.server import listen, serving
+        with listen(port) as listener:
+            with importing():
+                from aura_jax.demo.experiment import load_checkpoint
+                from aura_jax.demo.page import build_page
+            checkpoints = {name: load_checkpoint(name, compute_dtype) for name in weights}
+            page = partial(build_page, checkpoints, size, Decoding(max_pixels))
+            with interruption() as stop, serving(page, listener) as address:
+                say(f"serving on {address}; Ctrl-C stops it")
+                stop.defer()
+                if open_browser:
+                    webbrowser.open(address)
+                while not stop.received:
+                    time.sleep(0.1)
+    say("stopped")
