@@ -17,7 +17,7 @@ COMPLETE := $(shell { [ "$$(cat .venv/runs)" = '$(CURDIR)' ] && $(BIN)/python $(
 	&& $(BIN)/python -m pip --version; } >/dev/null 2>&1 && echo yes)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
-.PHONY: demo test docs x64 plans check clean incomplete
+.PHONY: demo test test-web docs x64 plans check clean incomplete
 
 demo: .venv/runs
 	mkdir -p out
@@ -30,6 +30,11 @@ test: .venv/tests
 # and every warning is an error.
 docs: .venv/docs
 	$(BIN)/python -m sphinx -E -W -q -j 2 docs out/docs
+
+# The page of `aura-jax demo` in a headless Chromium, which is not installed here: on Debian,
+# `apt-get install chromium`. AURA_CHROMIUM names another one.
+test-web: .venv/tests
+	$(BIN)/python -m pytest -q tests/web/demo_page.py
 
 # Plans of single layers for TPUs and NVIDIA GPUs, which need not be here.
 plans: .venv/plans/complete
