@@ -7,10 +7,10 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from aura_jax import AuraError, CheckpointError
@@ -66,14 +66,15 @@ def test_ctrl_c_stops_the_server_and_removes_its_files(
         connect(self, place)
 
     def visit() -> None:
+        url, files = f"http://{HOST}:{port}", {"files": ("mine.png", b"pixels")}
         for _ in range(600):
             try:
-                with urllib.request.urlopen(f"http://{HOST}:{port}") as page:
-                    assert b"aura-jax" in page.read()
+                assert "aura-jax" in httpx.get(url).text
                 break
-            except OSError:
+            except httpx.TransportError:
                 time.sleep(0.05)
-        kept.extend(temporary.iterdir())
+        httpx.post(f"{url}/gradio_api/upload", files=files).raise_for_status()
+        kept.extend(temporary.rglob("mine.png"))
         os.kill(os.getpid(), number)
 
     monkeypatch.setattr(socket.socket, "connect", recorded)

@@ -3,6 +3,8 @@
 import os
 import time
 import webbrowser
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -41,21 +43,27 @@ def demo(
     latent that was flipped with and without signs. It needs no network.
     Ctrl-C stops the server, which is its normal end: the exit status is 0.
     """
-    with TemporaryDirectory(prefix="aura-jax-demo-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # uploads end with the command
-        with importing(), needs("web"):
-            from aura_jax.demo.server import listen, serving
-        with listen(port) as listener:
-            with importing():
-                from aura_jax.demo.experiment import load_checkpoint
-                from aura_jax.demo.page import build_page
-            checkpoints = {name: load_checkpoint(name, compute_dtype) for name in weights}
-            page = partial(build_page, checkpoints, size, Decoding(max_pixels))
-            with interruption() as stop, serving(page, listener) as address:
+    with importing(), needs("web"):
+        from aura_jax.demo.server import listen, serving
+    with listen(port) as listener:
+        with importing():
+            from aura_jax.demo.experiment import load_checkpoint
+            from aura_jax.demo.page import build_page
+        checkpoints = {name: load_checkpoint(name, compute_dtype) for name in weights}
+        page = partial(build_page, checkpoints, size, Decoding(max_pixels))
+        _serve(partial(serving, page, listener), open_browser)
+    say("stopped")
+
+
+def _serve(serving: Callable[[], AbstractContextManager[str]], open_browser: bool) -> None:
+    """Serve until a signal, with a folder for uploads that goes with the command."""
+    with interruption() as stop:
+        stop.defer()  # before there is a folder to remove
+        with TemporaryDirectory(prefix="aura-jax-demo-") as folder:
+            os.environ["GRADIO_TEMP_DIR"] = folder
+            with serving() as address:
                 say(f"serving on {address}; Ctrl-C stops it")
-                stop.defer()
                 if open_browser:
                     webbrowser.open(address)
                 while not stop.received:
                     time.sleep(0.1)
-    say("stopped")

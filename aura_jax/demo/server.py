@@ -32,7 +32,7 @@ def listen(port: int) -> socket.socket:
     try:
         return socket.create_server((HOST, port))
     except OSError as error:
-        reason = os.strerror(error.errno)  # the error's own text also has the address
+        reason = os.strerror(error.errno or 0)  # the error's own text also has the address
         raise AuraError(
             f"port {port}: cannot be used ({reason}); give another with --port"
         ) from None
