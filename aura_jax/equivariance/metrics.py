@@ -18,7 +18,7 @@ class Distance:
     """The distance of an image from a reference.
 
     Attributes:
-        psnr_db: see `aura_jax.images.quality.psnr`; infinite if they are equal.
+        psnr_db: see `aura_jax.images.psnr`; infinite if they are equal.
         relative_l2: ‖image - reference‖ / ‖reference‖ of values in [-1, 1]: mid-gray is 0.
     """
 

@@ -55,7 +55,7 @@ class Model:
 
     Attributes:
         weights: the name of its checkpoint, as it was given.
-        fingerprint: the sha256 of its parameters; see `aura_jax.model.parameters.fingerprint`.
+        fingerprint: the sha256 of its parameters by name, as float32.
         config: its sizes.
         equivariant: whether it was averaged over the flips, as `aura_jax.equivariant` does.
         folder: the folder of its reconstructions within the report's folder; None if none were

@@ -54,7 +54,7 @@ def export(
     at JAX's precision "highest", without the kernels of `Codec`.
 
     Args:
-        vae: the model; `aura_jax.load(..., dtype=...)` chooses the dtype to compute in.
+        vae: the model; `aura_jax.load` chooses the dtype to compute in.
         folder: the folder to write, which may be missing.
         platforms: the platforms that the programs run on: cpu, cuda, rocm, tpu. None of them need
             be here.
