@@ -80,6 +80,28 @@ def test_a_codec_keeps_its_sharding(
     assert relative_error(np.asarray(few), latents[:7]) <= SUM_ORDER
 
 
+@pytest.mark.parametrize("axes", [AxisType.Auto, AxisType.Explicit])
+def test_buckets_split_the_batch(axes: AxisType, alone: Codec, vae: AuraEquiVAE) -> None:
+    codec = Codec(vae, sharding=over(BATCH, axes), buckets=[(32, 12)])
+    small = IMAGES[:3, :26, :9]
+    z = np.asarray(alone.encode(small))
+    assert relative_error(np.asarray(codec.encode(small)), z) <= SUM_ORDER
+    decoded = codec.decode_many([*z])
+    assert relative_error(np.stack(decoded), np.asarray(alone.decode(z))) <= SUM_ORDER
+
+
+def test_buckets_do_not_split_rows(vae: AuraEquiVAE) -> None:
+    with pytest.raises(ArrayError, match="a sharding of rows"):
+        Codec(vae, sharding=over(BOTH), buckets=[(32, 12)])
+
+
+def test_averaged_models_commute_with_flips(vae: AuraEquiVAE, latents: np.ndarray) -> None:
+    codec = Codec(aura_jax.equivariant(vae), sharding=over(BOTH))
+    flipped = codec.decode(flip_latents(latents, horizontal=True, vertical=True))
+    expected = flip_images(np.asarray(codec.decode(latents)), horizontal=True, vertical=True)
+    check(flipped, expected, over(BOTH))
+
+
 @pytest.mark.parametrize("spec", [BATCH, BOTH])
 def test_devices_share_the_work(spec: PartitionSpec, alone: Codec, vae: AuraEquiVAE) -> None:
     """Only keys and values are gathered, never images."""

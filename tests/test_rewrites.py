@@ -148,6 +148,35 @@ def test_attention_of_a_tpu(tokens: int) -> None:
         check_attention(pallas_attention, tokens, BF16, 2 * BF16_ROUNDINGS)
 
 
+@pytest.mark.parametrize(
+    ("attend", "dtype", "limit"),
+    [
+        (attention, F32, FP32_PARITY),
+        (deferred_attention, F32, FP32_PARITY),
+        (cudnn_attention, F32, FP32_PARITY),
+        (pallas_attention, BF16, 2 * BF16_ROUNDINGS),
+    ],
+)
+def test_attention_leaves_out_keys_that_are_not_valid(
+    attend: Attention, dtype: np.dtype, limit: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The results are those of the valid keys alone, in any places and numbers."""
+    # XLA's attention in the place of cuDNN's, which only a GPU has, with the same arguments.
+    xla = jax.nn.dot_product_attention
+    monkeypatch.setattr(
+        jax.nn, "dot_product_attention", lambda *a, implementation=None, **k: xla(*a, **k)
+    )
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(3 * rng.standard_normal((2, 35, 2, HEAD_DIM)), dtype) for _ in "qkv")
+    valid = rng.random((2, 35)) < np.array([[0.3], [0.8]])
+    with tpu.force_tpu_interpret_mode():
+        out = attend(q, k, v, valid=jnp.asarray(valid))
+    for i, mask in enumerate(valid):
+        of = q[i : i + 1], k[i : i + 1, mask], v[i : i + 1, mask]
+        exact = xla(*(x.astype(F32) for x in of))
+        assert relative_error(out[i : i + 1], exact) <= limit
+
+
 def absent(platform: str, capability: str = "9.0") -> Any:
     """Stand in for a device that is not here."""
     return SimpleNamespace(platform=platform, compute_capability=capability)

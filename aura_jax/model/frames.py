@@ -6,13 +6,15 @@ frame).
 """
 
 from collections.abc import Callable
+from functools import reduce
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aura_jax.symmetry import FLIPS
 
-type Act = Callable[..., Array]  # flip_images or flip_latents
+type Act = Callable[..., Any]  # flip_images or flip_latents
 
 
 def frame_average(
@@ -29,7 +31,8 @@ def frame_average(
     # Frames of a sample stay together, so that a batch that is split over devices stays in place.
     frames = jnp.stack([act(x, **flip) for flip in FLIPS.values()], axis=1)
     y = network(frames.reshape(-1, *x.shape[1:]))
-    y = y.reshape(*frames.shape[:2], *y.shape[1:])
-    upright = [undo(y[:, i], **flip) for i, flip in enumerate(FLIPS.values())]
+    dtype, y = y.dtype, y.reshape(*frames.shape[:2], *y.shape[1:])
     # A sum in float32: in bfloat16 its rounding would depend on the order, which flips change.
-    return (sum(each.astype(jnp.float32) for each in upright) / len(FLIPS)).astype(y.dtype)
+    y = y.astype(jnp.float32)
+    upright = (undo(y[:, i], **flip) for i, flip in enumerate(FLIPS.values()))
+    return (reduce(jnp.add, upright) / len(FLIPS)).astype(dtype)

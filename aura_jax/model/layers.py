@@ -1,13 +1,12 @@
 """The blocks of the autoencoder, in NHWC. Attribute names are the PyTorch reference's."""
 
-from collections.abc import Callable
-from typing import Any, TypedDict, Unpack
+from typing import Any, Protocol, TypedDict, Unpack, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Bool, Float, Float32
 
 from aura_jax.config import HEAD_DIM, NORM_GROUPS
 
@@ -15,7 +14,18 @@ NORM_EPSILON = 1e-6
 LOGITS_BYTES = 2**29  # larger attention logits are computed in chunks of queries
 
 
-type Attention = Callable[[Array, Array, Array], Array]
+type Mask = Bool[Array, "b h w 1"]
+
+
+@runtime_checkable
+class Attention(Protocol):
+    """Attention between queries, keys and values [b, t, n, d]."""
+
+    def __call__(
+        self, q: Array, k: Array, v: Array, *, valid: Bool[Array, "b s"] | None = None
+    ) -> Array:
+        """Compute it; keys that are not valid are left out of every softmax."""
+        ...
 
 
 class LayerOptions(TypedDict):
@@ -79,22 +89,28 @@ class GroupNorm(nnx.Module):
         self.scale = nnx.Param(nnx.initializers.ones(rngs.params(), (channels,), param_dtype))
         self.bias = nnx.Param(nnx.initializers.zeros(rngs.params(), (channels,), param_dtype))
 
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float32[Array, "b h w c"]:
+    def __call__(
+        self, x: Float[Array, "b h w c"], where: Mask | None = None
+    ) -> Float32[Array, "b h w c"]:
         scale, bias = (
             p[...].astype(jnp.float32)[None, None, None] for p in (self.scale, self.bias)
         )
         centered = x.astype(jnp.float32)
-        centered -= group_mean(centered)
-        gain = scale * jax.lax.rsqrt(group_mean(jnp.square(centered)) + NORM_EPSILON)
+        centered -= group_mean(centered, where)
+        gain = scale * jax.lax.rsqrt(group_mean(jnp.square(centered), where) + NORM_EPSILON)
         return centered * gain + bias
 
 
-def group_mean(x: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
+def group_mean(x: Float[Array, "b h w c"], where: Mask | None = None) -> Float[Array, "b 1 1 c"]:
     """Average over the pixels and channels of each group, and repeat the mean for its channels.
 
     Pixels are summed per channel first: the large array is never reshaped.
+
+    Args:
+        x: activations.
+        where: the pixels to average over; None for all.
     """
-    groups = x.mean(axis=(1, 2)).reshape(x.shape[0], NORM_GROUPS, -1)
+    groups = x.mean(axis=(1, 2), where=where).reshape(x.shape[0], NORM_GROUPS, -1)
     means = jnp.broadcast_to(groups.mean(axis=-1, keepdims=True), groups.shape)
     return means.reshape(x.shape[0], 1, 1, x.shape[3])
 
@@ -132,14 +148,19 @@ class AttnBlock(nnx.Module):
 
 
 def plain_attention(
-    q: Float[Array, "b t n d"], k: Float[Array, "b s n d"], v: Float[Array, "b s n d"]
+    q: Float[Array, "b t n d"],
+    k: Float[Array, "b s n d"],
+    v: Float[Array, "b s n d"],
+    *,
+    valid: Bool[Array, "b s"] | None = None,
 ) -> Float[Array, "b t n d"]:
     """Compute softmax(q kᵀ / sqrt(d)) v per head, holding all logits at once.
 
     float16 is computed in float32, since only GPUs compile JAX's float16 attention.
     """
     wide = jnp.float32 if q.dtype == jnp.float16 else q.dtype
-    out = jax.nn.dot_product_attention(*(x.astype(wide) for x in (q, k, v)))
+    mask = None if valid is None else valid[:, None, None]
+    out = jax.nn.dot_product_attention(*(x.astype(wide) for x in (q, k, v)), mask=mask)
     return out.astype(q.dtype)
 
 
@@ -148,6 +169,7 @@ def attention(
     k: Float[Array, "b s n d"],
     v: Float[Array, "b s n d"],
     *,
+    valid: Bool[Array, "b s"] | None = None,
     attend: Attention = plain_attention,
 ) -> Float[Array, "b t n d"]:
     """Compute softmax(q kᵀ / sqrt(d)) v per head, in memory that grows with tokens, not tokens².
@@ -159,6 +181,7 @@ def attention(
         q: queries.
         k: keys.
         v: values.
+        valid: the keys that take part; None for all.
         attend: plain attention, which computes each chunk.
     """
     b, tokens, heads, _ = q.shape
@@ -168,10 +191,10 @@ def attention(
         )
     chunk = LOGITS_BYTES // (4 * b * heads * k.shape[1])  # the logits are float32
     if chunk >= tokens:
-        return attend(q, k, v)
+        return attend(q, k, v, valid=valid)
 
     def attend_once(query: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        return attend(query[:, None], k, v)[:, 0]
+        return attend(query[:, None], k, v, valid=valid)[:, 0]
 
     queries = jnp.moveaxis(q, 1, 0)
     return jnp.moveaxis(jax.lax.map(attend_once, queries, batch_size=max(chunk, 1)), 0, 1)

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,15 @@ from aura_jax.dtypes import FLOATS, as_dtype
 from aura_jax.errors import ArrayError, AuraError
 from aura_jax.images.transforms import to_float, to_uint8
 from aura_jax.model.autoencoder import AuraEquiVAE, equivariant
+from aura_jax.runtime.buckets import Buckets
 from aura_jax.runtime.executables import ExecutableFolder, Identity, environment
 from aura_jax.runtime.functional import check_finite, check_range
 from aura_jax.runtime.networks import PARTS, network_program
 from aura_jax.runtime.placement import Placement
-from aura_jax.runtime.plan import Plan, Precision, plan_for
+from aura_jax.runtime.plan import Plan, Precision, masked_plan, plan_for
 from aura_jax.runtime.program import Program
 from aura_jax.runtime.rewrite import abstract_rewritten, rewritten
+from aura_jax.runtime.runner import Progress, Runner
 from aura_jax.runtime.shapes import Shapes
 
 LEVELS = np.dtype(np.uint8)
@@ -53,6 +54,12 @@ class Codec:
     function of JAX. The weights become constants there: to train, or to keep a large model out of
     the executable, call `aura_jax.encode` with the model as an argument instead.
 
+    Each size of images compiles a program. With buckets, images of any size run in the program of
+    the smallest bucket that holds them, and give the same results as without:
+
+        codec = aura_jax.Codec(vae, buckets=[(256, 256), (512, 512), (1024, 1024)])
+        latents = codec.encode_many(images)
+
     A codec can be copied and pickled, with its weights and without its executables.
 
     Args:
@@ -66,12 +73,16 @@ class Codec:
         sharding: the sharding of images and latents, which may split the batch and the rows. Inputs
             of any kind are placed accordingly, and results keep it. By default the codec runs where
             the model's weights are.
+        buckets: heights and widths of images that programs are compiled for, in multiples of 8. The
+            results are cut to size on the host, so calls wait for them. They cannot be combined
+            with an equivariant model, or a sharding of rows.
         executables: a folder that `save_executables` wrote. Executables that are found there are
             not compiled. Loading them runs code from the folder, so it must be this user's alone.
 
     Raises:
         AuraError: if the dtype or the precision is unknown, the sharding splits columns or
-            channels, or others have access to the folder of executables.
+            channels, others have access to the folder of executables, or buckets are no such sizes
+            or do not go with the model or the sharding.
     """
 
     def __init__(
@@ -81,6 +92,7 @@ class Codec:
         dtype: DTypeLike | None = None,
         precision: Precision = "highest",
         sharding: Sharding | None = None,
+        buckets: Iterable[Sequence[int]] | None = None,
         executables: str | Path | None = None,
     ):
         compute = vae.encoder.conv_in.dtype if dtype is None else dtype
@@ -91,17 +103,30 @@ class Codec:
         self._place = Placement.of(vae) if sharding is None else Placement(sharding)
         self._folder = None if executables is None else ExecutableFolder(executables)
         self._shapes = Shapes()
-        plan = plan_for(self._place, self.dtype, precision)
+        self._buckets = self._checked(buckets)
+        plan = self._plan()
         with self._place.context():
             model = rewritten(self._place.local(vae), self.dtype, plan)
             self._programs = self._made(plan, model)
 
+    def _checked(self, sizes: Iterable[Sequence[int]] | None) -> Buckets | None:
+        if sizes is None:
+            return None
+        if self._averaged or self._place.shards[1] > 1:
+            other = "an equivariant model" if self._averaged else "a sharding of rows"
+            raise ArrayError(f"buckets: cannot be combined with {other}")
+        return Buckets(sizes, self.config.downsampling)
+
+    def _plan(self) -> Plan:
+        plan = plan_for(self._place, self.dtype, self.precision)
+        return plan if self._buckets is None else masked_plan(plan)
+
     def _made(self, plan: Plan, model: AuraEquiVAE) -> dict[str, Program]:
         """Make the four programs from a rewritten model."""
-        place, dtype = self._place, self.dtype
+        place, dtype, marked = self._place, self.dtype, self._buckets is not None
         programs = {
-            "encode": network_program("encode", model, dtype, plan, place),
-            "decode": network_program("decode", model, dtype, plan, place),
+            part: network_program(part, model, dtype, plan, place, marked=marked) for part in PARTS
+        } | {
             "from_levels": Program("images", lambda _, x: to_float(x), [], LEVELS, place),
             "to_levels": Program("images", lambda _, x: to_uint8(x), [], dtype, place),
         }
@@ -126,14 +151,8 @@ class Codec:
                 the sharding, the device has too little memory, or `warmup(guard=True)` was called
                 and the shape is not compiled.
         """
-        config = self.config
-        side = config.downsampling
-        check_array("images", images, config.in_channels, dtypes=(*FLOATS, LEVELS), min_side=side)
-        self._place.check_rows("images", images.shape, side)
-        is_8_bit = images.dtype == LEVELS
-        if not is_8_bit and _has_values_to_check(images, check):
-            check_range(images)
-        return self._run(("from_levels", "encode") if is_8_bit else ("encode",), images, 1)
+        self._check_images(images, check)
+        return self._runner.run(self._encoding(images.dtype), images, 1)
 
     def decode(
         self, latents: Array | np.ndarray, *, as_uint8: bool = False, check: bool = False
@@ -149,15 +168,64 @@ class Codec:
         Raises:
             ArrayError: in the same cases as `encode`.
         """
-        check_array("latents", latents, self.config.z_channels)
-        self._place.check_rows("latents", latents.shape, 1)
-        if _has_values_to_check(latents, check):
-            check_finite(latents)
-        names = ("decode", "to_levels") if as_uint8 else ("decode",)
-        return self._run(names, latents, self.config.downsampling)
+        self._check_latents(latents, check)
+        return self._runner.run(self._decoding(as_uint8), latents, self.config.downsampling)
+
+    def encode_many(
+        self, images: Sequence[Array | np.ndarray], *, progress: Progress = iter
+    ) -> list[np.ndarray]:
+        """Encode a list of images of different sizes, each as `encode` does, in batches by bucket.
+
+        Batches are as large as the largest that `warmup` declared for a bucket, or single images.
+
+        Args:
+            images: arrays [H, W, 3] of one dtype.
+            progress: wraps the batches as they are run, such as `tqdm.tqdm`.
+
+        Returns:
+            Latents [H/8, W/8, 16] in the order of the images.
+
+        Raises:
+            ArrayError: as `encode`, and if the images have several sizes or dtypes and the codec
+                has no buckets.
+        """
+        for image in images:
+            self._check_images(image[None], check=False)
+        return self._runner.run_many("images", images, 1, self._encoding, progress)
+
+    def decode_many(
+        self,
+        latents: Sequence[Array | np.ndarray],
+        *,
+        as_uint8: bool = False,
+        progress: Progress = iter,
+    ) -> list[np.ndarray]:
+        """Decode a list of latents of different sizes, each as `decode` does, in batches by bucket.
+
+        Args:
+            latents: arrays [h, w, 16] of one dtype.
+            as_uint8: as for `decode`.
+            progress: as for `encode_many`.
+
+        Returns:
+            Images [8h, 8w, 3] in the order of the latents.
+
+        Raises:
+            ArrayError: as `encode_many`.
+        """
+        for each in latents:
+            self._check_latents(each[None], check=False)
+        names = self._decoding(as_uint8)
+        return self._runner.run_many(
+            "latents", latents, self.config.downsampling, lambda _: names, progress
+        )
 
     def warmup(
-        self, shapes: Iterable[Sequence[int]], *, guard: bool = False, decode: bool = True
+        self,
+        shapes: Iterable[Sequence[int]] | None = None,
+        *,
+        guard: bool = False,
+        decode: bool = True,
     ) -> None:
         """Compile for images of these shapes and their latents, and run each once.
 
@@ -165,7 +233,8 @@ class Codec:
         cut back, so that the last batch of a data set compiles nothing.
 
         Args:
-            shapes: shapes of images, (B, H, W) or (B, H, W, 3).
+            shapes: shapes of images, (B, H, W) or (B, H, W, 3), whose sizes are buckets if the
+                codec has any; by default one image of each bucket.
             guard: whether to refuse all other shapes from now on.
             decode: whether latents of these images will be decoded too.
 
@@ -173,11 +242,16 @@ class Codec:
             ArrayError: if a shape is not that of images, or the device has too little memory.
         """
         self._shapes.guarded = False
+        if shapes is None:
+            if self._buckets is None:
+                raise ArrayError("warmup: give the shapes of images, such as [(1, 256, 256)]")
+            shapes = [(1, *size) for size in self._buckets.sizes]
         for shape in shapes:
             if len(shape) not in (3, 4):
                 raise ArrayError(f"shape {tuple(shape)}: expected (batch, height, width)")
             images = np.zeros((*shape[:3], *(shape[3:] or (self.config.in_channels,))), np.uint8)
-            declared = (self._place.whole_batch(shape[0]), shape[1], shape[2])
+            height, width = self._runner.bucket("images", tuple(shape[1:3]), 1)
+            declared = (self._place.whole_batch(shape[0]), height, width)
             self._shapes.declared.add(declared)  # before the call: it would pad to a larger one
             try:
                 latents = self.encode(images)
@@ -248,11 +322,15 @@ class Codec:
                 f"this codec was made for the platform {platform}, and this process runs on "
                 f"{self._place.device.platform}: make a codec from the model here"
             )
-        plan = plan_for(self._place, self.dtype, self.precision)
+        plan = self._plan()
         model = abstract_rewritten(self.config, self.dtype, plan)
         self._programs = self._made(plan, equivariant(model) if self._averaged else model)
         for part in PARTS:
             self._programs[part].place(weights[part])
+
+    @property
+    def _runner(self) -> Runner:
+        return Runner(self._programs, self._place, self._shapes, self._buckets)
 
     def _identity(self) -> Identity:
         return {
@@ -261,20 +339,25 @@ class Codec:
             **environment(self._place.devices),
         }
 
-    def _run(self, names: Sequence[str], x: Array | np.ndarray, scale: int) -> Array:
-        """Run programs one after another on a padded batch; `scale` is that of `Shapes.padded`."""
-        is_traced = isinstance(x, jax.core.Tracer)  # where no other mesh can be set
-        with nullcontext() if is_traced else self._place.context():
-            padded = self._shapes.padded(x, scale, self._place.whole_batch(x.shape[0]))
-            y = self._call(names[0], padded)
-            for name in names[1:]:
-                y = self._call(name, y)
-            return self._place.first(y, x.shape[0])
+    def _check_images(self, images: Array | np.ndarray, check: bool) -> None:
+        config = self.config
+        side = config.downsampling
+        check_array("images", images, config.in_channels, dtypes=(*FLOATS, LEVELS), min_side=side)
+        self._place.check_rows("images", images.shape, side)
+        if images.dtype != LEVELS and _has_values_to_check(images, check):
+            check_range(images)
 
-    def _call(self, name: str, x: Array | np.ndarray) -> Array:
-        program = self._programs[name]
-        self._shapes.check(program.name, x, program.shapes)
-        return program(x)
+    def _check_latents(self, latents: Array | np.ndarray, check: bool) -> None:
+        check_array("latents", latents, self.config.z_channels)
+        self._place.check_rows("latents", latents.shape, 1)
+        if _has_values_to_check(latents, check):
+            check_finite(latents)
+
+    def _encoding(self, dtype: np.dtype) -> Sequence[str]:
+        return ("from_levels", "encode") if dtype == LEVELS else ("encode",)
+
+    def _decoding(self, as_uint8: bool) -> Sequence[str]:
+        return ("decode", "to_levels") if as_uint8 else ("decode",)
 
 
 def _has_values_to_check(x: Array | np.ndarray, check: bool) -> bool:

@@ -12,7 +12,7 @@ from aura_jax.dtypes import as_dtype
 from aura_jax.errors import ArrayError, AuraError
 from aura_jax.runtime.networks import PARTS, Part, network_program
 from aura_jax.runtime.placement import Placement
-from aura_jax.runtime.plan import CompilerOptions, Precision, plan_for
+from aura_jax.runtime.plan import CompilerOptions, Precision, masked_plan, plan_for
 from aura_jax.runtime.rewrite import abstract_rewritten
 
 
@@ -25,6 +25,7 @@ def compile_for(
     dtype: DTypeLike = "bfloat16",
     precision: Precision = "highest",
     sharding: Sharding | None = None,
+    buckets: bool = False,
 ) -> Compiled:
     """Compile what `Codec` would run on these devices, without weights and without running it.
 
@@ -43,6 +44,8 @@ def compile_for(
         dtype: the dtype to compute in.
         precision: as for `Codec`.
         sharding: that of images and latents, over these devices; by default they lie on the first.
+        buckets: whether the program takes images of any size up to the shape, as one of
+            `Codec(buckets=...)` does.
 
     Raises:
         AuraError: if an argument is unknown, the shape is not that of images that the model can
@@ -54,15 +57,16 @@ def compile_for(
     if not place.sharding.device_set <= {*devices}:
         raise AuraError(f"sharding {place.sharding}: is over other devices than {[*devices]}")
     plan = plan_for(place, compute, precision)
+    plan = masked_plan(plan) if buckets else plan
     model = abstract_rewritten(config, compute, plan)
-    program = network_program(part, model, compute, plan, place)
+    program = network_program(part, model, compute, plan, place, marked=buckets)
     batch, height, width = place.whole_batch(shape[0]), *shape[1:]
     place.check_rows("images", (batch, height, width, config.in_channels), config.downsampling)
     if part == "encode":
-        inputs = (batch, height, width, config.in_channels)
+        inputs = (batch, height, width, config.in_channels + buckets)
     else:
         scale = config.downsampling
-        inputs = (batch, height // scale, width // scale, config.z_channels)
+        inputs = (batch, height // scale, width // scale, config.z_channels + buckets)
     options = (plan.options or {}) | _options_without(place.device)
     return program.lower(inputs).compile(options)
 

@@ -13,13 +13,20 @@ from aura_jax.model.autoencoder import AuraEquiVAE, Chain, clamp_latents
 from aura_jax.runtime.placement import Placement
 from aura_jax.runtime.plan import Plan
 from aura_jax.runtime.program import Program
+from aura_jax.runtime.region import Region
 
 type Part = Literal["encode", "decode"]
 PARTS: tuple[Part, ...] = get_args(Part.__value__)
 
 
 def network_program(
-    part: Part, model: AuraEquiVAE, dtype: np.dtype, plan: Plan, place: Placement
+    part: Part,
+    model: AuraEquiVAE,
+    dtype: np.dtype,
+    plan: Plan,
+    place: Placement,
+    *,
+    marked: bool = False,
 ) -> Program:
     """Make the program that encodes or decodes with a model.
 
@@ -29,10 +36,12 @@ def network_program(
         dtype: the dtype of latents; images are float32.
         plan: how to compile it.
         place: where its arrays lie.
+        marked: whether the last channel of the input marks the valid pixels, as `buckets.marked`
+            makes it; the model's layers must be those of `masked_plan`.
     """
     if part == "encode":
-        return _program("images", model.encoder, clamp_latents, FLOAT32, plan, place)
-    return _program("latents", model.decoder, _unchanged, dtype, plan, place)
+        return _program("images", model.encoder, clamp_latents, FLOAT32, plan, place, marked)
+    return _program("latents", model.decoder, _unchanged, dtype, plan, place, marked)
 
 
 def _program(
@@ -42,12 +51,14 @@ def _program(
     dtype: np.dtype,
     plan: Plan,
     place: Placement,
+    marked: bool,
 ) -> Program:
     graph, state = nnx.split(network)
     weights, structure = jax.tree.flatten(state)
 
     def run(weights: Sequence[Array], x: Array) -> Array:
-        return finish(nnx.merge(graph, structure.unflatten(weights))(x))
+        network = nnx.merge(graph, structure.unflatten(weights))
+        return finish(_on_marked(network, x) if marked else network(x))
 
     return Program(
         name,
@@ -58,6 +69,11 @@ def _program(
         options=plan.options,
         matmul_precision=plan.matmul_precision,
     )
+
+
+def _on_marked(network: Chain, x: Array) -> Array:
+    with Region.marked(x[..., -1] > 0).current():
+        return network(x[..., :-1])
 
 
 def _unchanged(images: Array) -> Array:

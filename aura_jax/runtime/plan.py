@@ -32,6 +32,7 @@ from aura_jax.runtime.kernels.attention import (
 )
 from aura_jax.runtime.kernels.conv import OutputFirstConv
 from aura_jax.runtime.kernels.group_norm import FusedGroupNorm
+from aura_jax.runtime.kernels.masked import Masked, MaskedNorm, masked
 from aura_jax.runtime.kernels.upsample import FoldedUpsample, TransposedUpsample
 from aura_jax.runtime.kernels.winograd import WinogradConv
 from aura_jax.runtime.placement import Placement
@@ -84,6 +85,23 @@ def plan_for(place: Placement, dtype: np.dtype, precision: Precision) -> Plan:
     if place.mesh is None:
         return plan
     return dataclasses.replace(plan, attention=over_mesh(plan.attention, place.mesh))
+
+
+def masked_plan(plan: Plan) -> Plan:
+    """Let the layers of a plan see only the valid part of padded images."""
+
+    def conv(layer: nnx.Conv, dtype: np.dtype) -> nnx.Module:
+        made = plan.conv(layer, dtype)
+        return made if layer.kernel_size == (1, 1) else Masked(made)
+
+    upsample = plan.upsample
+    return dataclasses.replace(
+        plan,
+        conv=conv,
+        norm=lambda layer: MaskedNorm(layer if plan.norm is None else plan.norm(layer)),
+        upsample=None if upsample is None else lambda *layer: Masked(upsample(*layer)),
+        attention=masked(plan.attention),
+    )
 
 
 def device_plan(device: Any, dtype: np.dtype, precision: Precision) -> Plan:

@@ -44,6 +44,16 @@ class Shapes:
         pad = np.pad if isinstance(x, np.ndarray) else jnp.pad
         return pad(x, ((0, missing), (0, 0), (0, 0), (0, 0)))
 
+    def batch(self, sides: tuple[int, int], scale: int) -> int:
+        """Return the largest declared batch of a size, and 1 if there is none.
+
+        Args:
+            sides: height and width of images or latents.
+            scale: as for `padded`.
+        """
+        height, width = (scale * side for side in sides)
+        return max((b for b, *size in self.declared if size == [height, width]), default=1)
+
     def check(self, name: str, x: Array | np.ndarray, compiled: list[Shape]) -> None:
         """Check that the guard allows an array's shape.
 

@@ -1,10 +1,13 @@
 """Faster kernels for attention between all pixels."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from aura_jax.model.layers import Attention, attention
 
@@ -14,21 +17,40 @@ QUERIES, KEYS, LANES = 1024, 512, 128
 
 
 def deferred_attention(
-    q: Float[Array, "b t n d"], k: Float[Array, "b s n d"], v: Float[Array, "b s n d"]
+    q: Float[Array, "b t n d"],
+    k: Float[Array, "b s n d"],
+    v: Float[Array, "b s n d"],
+    *,
+    valid: Bool[Array, "b s"] | None = None,
 ) -> Float[Array, "b t n d"]:
     """Compute `layers.attention`, with the softmax's division after the product with v."""
-    return attention(q, k, v, attend=_attend)
+    return attention(q, k, v, valid=valid, attend=_attend)
 
 
 def cudnn_attention(
-    q: Float[Array, "b t n d"], k: Float[Array, "b s n d"], v: Float[Array, "b s n d"]
+    q: Float[Array, "b t n d"],
+    k: Float[Array, "b s n d"],
+    v: Float[Array, "b s n d"],
+    *,
+    valid: Bool[Array, "b s"] | None = None,
 ) -> Float[Array, "b t n d"]:
     """Compute `layers.attention` with cuDNN's kernel, which keeps no logits in memory."""
-    return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+    if valid is None:
+        return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+    # The kernel masks keys by their number alone, so the valid ones go first: their order is free.
+    first = jnp.argsort(~valid, axis=1)[..., None, None]
+    keys, values = (jnp.take_along_axis(x, first, axis=1) for x in (k, v))
+    return jax.nn.dot_product_attention(
+        q, keys, values, key_value_seq_lengths=valid.sum(axis=1), implementation="cudnn"
+    )
 
 
 def pallas_attention(
-    q: Float[Array, "b t n d"], k: Float[Array, "b s n d"], v: Float[Array, "b s n d"]
+    q: Float[Array, "b t n d"],
+    k: Float[Array, "b s n d"],
+    v: Float[Array, "b s n d"],
+    *,
+    valid: Bool[Array, "b s"] | None = None,
 ) -> Float[Array, "b t n d"]:
     """Compute `layers.attention` with JAX's kernel for TPUs, which keeps no logits in memory.
 
@@ -50,7 +72,7 @@ def pallas_attention(
             queries,
             keys,
             values,
-            segment_ids=_segments(tpu.SegmentIds, queries, keys, k.shape[1]),
+            segment_ids=_segments(tpu.SegmentIds, queries, keys, valid, k.shape[1]),
             sm_scale=scale,
             block_sizes=tpu.BlockSizes(query_block, key_block, key_block, 1),
         )
@@ -69,26 +91,34 @@ def over_mesh(attend: Attention, sharding: NamedSharding) -> Attention:
     batch, rows = (*sharding.spec, None, None)[:2]
     own, every = PartitionSpec(batch, rows), PartitionSpec(batch)
 
-    def attend_on_mesh(q: Array, k: Array, v: Array) -> Array:
+    def attend_on_mesh(
+        q: Array, k: Array, v: Array, *, valid: Bool[Array, "b s"] | None = None
+    ) -> Array:
         context = jax.sharding.get_abstract_mesh()  # that of `on_auto_axes`
         return jax.shard_map(
-            attend,
+            lambda q, k, v, valid: attend(q, k, v, valid=valid),
             mesh=sharding.mesh if context.empty else context,
-            in_specs=(own, every, every),
+            in_specs=(own, every, every, every),
             out_specs=own,
             check_vma=False,  # Pallas kernels do not say over which axes their results vary
-        )(q, k, v)
+        )(q, k, v, valid)
 
     return attend_on_mesh
 
 
 def _attend(
-    q: Float[Array, "b t n d"], k: Float[Array, "b s n d"], v: Float[Array, "b s n d"]
+    q: Float[Array, "b t n d"],
+    k: Float[Array, "b s n d"],
+    v: Float[Array, "b s n d"],
+    *,
+    valid: Bool[Array, "b s"] | None = None,
 ) -> Float[Array, "b t n d"]:
     """Divide the [t, d] result instead of the [t, s] weights, so that XLA fuses the loops."""
     scale = np.asarray(1 / np.sqrt(q.shape[-1]), q.dtype)
     queries, keys, values = (jnp.moveaxis(x, 2, 1) for x in (q * scale, k, v))
     logits = jnp.einsum("bntd,bnsd->bnts", queries, keys, preferred_element_type=jnp.float32)
+    if valid is not None:
+        logits = jnp.where(valid[:, None, None], logits, -jnp.inf)
     weights = jnp.exp(logits - logits.max(axis=-1, keepdims=True))
     mixed = jnp.einsum(
         "bnts,bnsd->bntd", weights.astype(v.dtype), values, preferred_element_type=jnp.float32
@@ -106,13 +136,17 @@ def _padded(x: Float[Array, "b n t d"], block: int) -> Float[Array, "b n t2 d"]:
     return jnp.pad(x, ((0, 0), (0, 0), (0, missing), (0, 0)))
 
 
-def _segments(make, queries: Array, keys: Array, tokens: int):
-    """Return segments that keep all queries from the keys after the first tokens; None if none."""
-    if keys.shape[2] == tokens:
+def _segments(
+    make: Callable[[Array, Array], Any],
+    queries: Array,
+    keys: Array,
+    valid: Bool[Array, "b s"] | None,
+    tokens: int,
+) -> Any:
+    """Return segments that keep all queries from keys that are padding or not valid, if any are."""
+    batch, missing = keys.shape[0], keys.shape[2] - tokens
+    if valid is None and not missing:
         return None
-    segment = (jnp.arange(keys.shape[2]) >= tokens).astype(jnp.int32)
-    batch = queries.shape[0]
-    return make(
-        jnp.zeros((batch, queries.shape[2]), jnp.int32),
-        jnp.broadcast_to(segment, (batch, keys.shape[2])),
-    )
+    valid = jnp.ones((batch, tokens), bool) if valid is None else valid
+    other = ~jnp.pad(valid, ((0, 0), (0, missing)))
+    return make(jnp.zeros((batch, queries.shape[2]), jnp.int32), other.astype(jnp.int32))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Float32
 
-from aura_jax.model.layers import NORM_EPSILON, GroupNorm, group_mean
+from aura_jax.model.layers import NORM_EPSILON, GroupNorm, Mask, group_mean
 
 
 class FusedGroupNorm(nnx.Module):
@@ -19,13 +19,15 @@ class FusedGroupNorm(nnx.Module):
     def __init__(self, norm: GroupNorm):
         self.scale, self.bias = norm.scale, norm.bias
 
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float32[Array, "b h w c"]:
+    def __call__(
+        self, x: Float[Array, "b h w c"], where: Mask | None = None
+    ) -> Float32[Array, "b h w c"]:
         """Normalize activations of any floating-point dtype; the result is float32."""
         scale, bias = (
             p[...].astype(jnp.float32)[None, None, None] for p in (self.scale, self.bias)
         )
-        mean = group_mean(x.astype(jnp.float32))
-        variance = group_mean(jnp.square(_read_again(x) - mean))
+        mean = group_mean(x.astype(jnp.float32), where)
+        variance = group_mean(jnp.square(_read_again(x) - mean), where)
         gain = scale * jax.lax.rsqrt(variance + NORM_EPSILON)
         return (_read_again(x) - mean) * gain + bias
 

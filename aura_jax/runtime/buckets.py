@@ -1,0 +1,109 @@
+"""The sizes that a codec pads images to, so that it compiles one program for many sizes."""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from aura_jax.errors import ArrayError
+
+type Sides = tuple[int, int]  # height and width
+
+
+class Buckets:
+    """Heights and widths of images, from which each image gets the smallest that holds it.
+
+    Args:
+        sizes: pairs (height, width) in pixels.
+        multiple: what sides must be multiples of: the model's downsampling.
+
+    Raises:
+        ArrayError: if there are none, or one is not such a pair.
+    """
+
+    def __init__(self, sizes: Iterable[Sequence[int]], multiple: int):
+        self.sizes = sorted({_checked(size, multiple) for size in sizes}, key=np.prod)
+        if not self.sizes:
+            raise ArrayError("buckets: expected at least one size, such as [(256, 256)]")
+
+    def holding(self, name: str, sides: Sides, scale: int) -> Sides:
+        """Return the smallest bucket for images or latents of a size, in their own pixels.
+
+        Args:
+            name: the array's name, for the message.
+            sides: height and width.
+            scale: image pixels along each side of one of their pixels: 1 for images.
+
+        Raises:
+            ArrayError: if all are too small.
+        """
+        for height, width in self.sizes:
+            bucket = height // scale, width // scale
+            if sides[0] <= bucket[0] and sides[1] <= bucket[1]:
+                return bucket
+        known = ", ".join(f"{h // scale} × {w // scale}" for h, w in self.sizes)
+        raise ArrayError(
+            f"{name} of {sides[0]} × {sides[1]}: larger than every bucket of this codec, {known}"
+        )
+
+
+def marked(images: Sequence[Array | np.ndarray], bucket: Sides) -> Array | np.ndarray:
+    """Stack arrays [h, w, C] in the upper left corners of a batch [B, H, W, C + 1].
+
+    The last channel marks their pixels: it is above 0 there and not in the padding, also after
+    8-bit levels are converted to [-1, 1].
+    """
+    numpy = jnp if any(isinstance(x, jax.core.Tracer) for x in images) else np
+    mark = 255 if images[0].dtype == np.uint8 else 1
+    padded = []
+    for x in images:
+        channel = numpy.full((*x.shape[:2], 1), mark, x.dtype)
+        missing = [(0, side - length) for side, length in zip(bucket, x.shape[:2], strict=True)]
+        padded.append(numpy.pad(numpy.concatenate([x, channel], -1), (*missing, (0, 0))))
+    return numpy.stack(padded)
+
+
+def cut(x: Array | np.ndarray, sides: Sides, bucket: Sides) -> Any:
+    """Cut what images or latents became in a bucket out of the upper left corner of a result.
+
+    Args:
+        x: [H2, W2, C], the result for the whole bucket.
+        sides: their height and width before.
+        bucket: the bucket's.
+    """
+    height, width = (n * of // whole for n, of, whole in zip(sides, x.shape, bucket, strict=False))
+    return x[:height, :width]
+
+
+def batches(buckets: Sequence[Sides], largest: Callable[[Sides], int]) -> list[list[int]]:
+    """Divide a list into batches of one bucket each.
+
+    Args:
+        buckets: that of each element.
+        largest: the number of elements in a batch of a bucket.
+
+    Returns:
+        The indices of the elements of each batch.
+    """
+    members: dict[Sides, list[int]] = {}
+    for index, bucket in enumerate(buckets):
+        members.setdefault(bucket, []).append(index)
+    return [
+        [*batch]
+        for bucket, indices in members.items()
+        for batch in itertools.batched(indices, largest(bucket))
+    ]
+
+
+def _checked(size: Sequence[int], multiple: int) -> Sides:
+    match tuple(size):
+        case (int(height), int(width)) if height > 0 and width > 0:
+            if height % multiple == 0 == width % multiple:
+                return height, width
+    raise ArrayError(
+        f"bucket {size!r}: expected a height and a width that are multiples of {multiple}"
+    )

@@ -1,0 +1,113 @@
+"""One executable for every size: a codec with buckets computes what the model does without."""
+
+import copy
+import pickle
+from collections.abc import Iterable
+
+import jax
+import numpy as np
+import pytest
+
+import aura_jax
+from aura_jax import ArrayError, AuraEquiVAE, Codec
+from aura_jax.arrays import relative_error
+from convert.tolerances import FP32_BORDER, FP32_PARITY
+from tests.conftest import Golden
+
+BUCKETS = [(24, 32), (64, 72)]
+SIZES = [(61, 67), (64, 72), (24, 32), (9, 8), (23, 30), (40, 17)]
+
+
+@pytest.fixture(scope="module")
+def codec(golden_vae: AuraEquiVAE) -> Codec:
+    made = Codec(golden_vae, buckets=BUCKETS)
+    made.warmup([(2, *size) for size in BUCKETS])
+    return made
+
+
+def image(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height).uniform(-1, 1, (height, width, 3)).astype(np.float32)
+
+
+def border(x: np.ndarray) -> np.ndarray:
+    """The outermost pixels of an image or a latent."""
+    return np.concatenate([x[0], x[-1], x[:, 0], x[:, -1]])
+
+
+def test_any_size_gives_what_the_model_gives(codec: Codec, golden_vae: AuraEquiVAE) -> None:
+    images = [image(*size) for size in SIZES]
+    latents = codec.encode_many(images)
+    decoded = codec.decode_many(latents)
+    for x, z, y in zip(images, latents, decoded, strict=True):
+        expected = np.asarray(aura_jax.encode(golden_vae, x[None]))[0]
+        back = np.asarray(aura_jax.decode(golden_vae, z[None]))[0]
+        for result, right in ((z, expected), (y, back)):
+            assert result.shape == right.shape
+            assert relative_error(result, right) <= FP32_PARITY
+            assert relative_error(border(result), border(right)) <= FP32_BORDER
+
+
+def test_golden_odd_sizes(codec: Codec, golden: Golden) -> None:
+    z = codec.encode(golden["odd_images"])
+    assert relative_error(np.asarray(z), golden["odd_latents"]) <= FP32_PARITY
+    decoded = codec.decode(golden["odd_latents"])
+    assert relative_error(np.asarray(decoded), golden["odd_decoded"]) <= FP32_PARITY
+
+
+def test_nothing_compiles_after_the_warmup(
+    golden_vae: AuraEquiVAE, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One program for each bucket, part and conversion of levels, whatever comes later."""
+    codec = Codec(golden_vae, buckets=BUCKETS)
+    codec.warmup(guard=True)
+    shapes = {name: sorted(program.shapes) for name, program in codec._programs.items()}
+    assert all(len(each) == len(BUCKETS) for each in shapes.values())
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        for x in (image(61, 67), ((image(17, 30) + 1) * 127.5).astype(np.uint8)):
+            latents = codec.encode(x[None])
+            codec.decode(latents, as_uint8=True)
+            codec.decode_many([*np.asarray(latents)], as_uint8=True)
+    assert not [record for record in caplog.records if "ompil" in record.message]
+    assert shapes == {name: sorted(program.shapes) for name, program in codec._programs.items()}
+
+
+def test_traced_copied_and_pickled(codec: Codec) -> None:
+    x = image(40, 17)[None]
+    z = np.asarray(codec.encode(x))
+    for other in (copy.copy(codec), pickle.loads(pickle.dumps(codec))):
+        assert relative_error(np.asarray(other.encode(x)), z) <= FP32_PARITY
+    traced = jax.jit(codec.encode)(x)
+    assert relative_error(np.asarray(traced), z) <= FP32_PARITY
+
+
+def test_batches_by_bucket_in_the_order_of_images(codec: Codec) -> None:
+    images, seen = [image(*size) for size in SIZES], []
+
+    def progress(batches: Iterable[list[int]]) -> Iterable[list[int]]:
+        for batch in batches:
+            seen.append(batch)
+            yield batch
+
+    latents = codec.encode_many(images, progress=progress)
+    assert seen == [[0, 1], [5], [2, 3], [4]]
+    assert [z.shape[:2] for z in latents] == [(h // 8, w // 8) for h, w in SIZES]
+    assert codec.encode_many([]) == []
+
+
+@pytest.mark.parametrize("buckets", [[], [(64, 60)], [(64,)], [(0, 64)]])
+def test_sizes_that_are_no_buckets(golden_vae: AuraEquiVAE, buckets: list[tuple]) -> None:
+    with pytest.raises(ArrayError, match="bucket"):
+        Codec(golden_vae, buckets=buckets)
+
+
+def test_what_does_not_fit_is_named(codec: Codec, golden_vae: AuraEquiVAE) -> None:
+    with pytest.raises(ArrayError, match=r"images of 65 × 8: larger than .*, 24 × 32, 64 × 72"):
+        codec.encode(image(65, 8)[None])
+    with pytest.raises(ArrayError, match=r"latents of 9 × 1: larger than .*, 3 × 4, 8 × 9"):
+        codec.decode(np.zeros((1, 9, 1, 16), np.float32))
+    with pytest.raises(ArrayError, match="images of several kinds"):
+        Codec(golden_vae).encode_many([image(16, 16), image(8, 8)])
+    with pytest.raises(ArrayError, match="equivariant model"):
+        Codec(aura_jax.equivariant(golden_vae), buckets=BUCKETS)
+    with pytest.raises(ArrayError, match="give the shapes"):
+        Codec(golden_vae).warmup()
