@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from aura_jax.cli.interruption import interruption
-from aura_jax.cli.options import DEFAULT_WEIGHTS, SQUARE, ComputeDtype, MaxPixels
+from aura_jax.cli.options import ANY_SQUARE, DEFAULT_WEIGHTS, ComputeDtype, MaxPixels
 from aura_jax.cli.start import importing
 from aura_jax.console import say
 from aura_jax.extras import needs
@@ -24,13 +24,14 @@ def demo(
         list[str],
         typer.Option(
             help="The checkpoint: small (comes with the package), a file or folder, or a Hugging "
-            "Face id. Several can be chosen on the page: repeat the option."
+            "Face id such as fal/AuraEquiVAE. Give it several times to choose between checkpoints "
+            "on the page."
         ),
     ] = [DEFAULT_WEIGHTS],  # noqa: B006  Typer copies it
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="The port to serve on; 0 takes any free one.")
     ] = 7860,
-    size: Annotated[int, typer.Option(min=8, help=SQUARE)] = 256,
+    size: Annotated[int, typer.Option(min=8, help=ANY_SQUARE)] = 256,
     open_browser: Annotated[
         bool, typer.Option("--open", help="Open the page in the default browser.")
     ] = False,

@@ -38,7 +38,7 @@ def equivariance(
     images: Images,
     out: Annotated[Path, typer.Option(help="The folder to write report.json and report.png to.")],
     weights: Weights = DEFAULT_WEIGHTS,
-    size: Annotated[int, typer.Option(help=SQUARE)] = 256,
+    size: Annotated[int, typer.Option(help=f"{SQUARE} At least 40.")] = 256,
     equivariant: Equivariant = False,
     max_pixels: MaxPixels = MAX_PIXELS,
     raw_colors: RawColors = False,

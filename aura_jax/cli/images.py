@@ -35,7 +35,7 @@ Size = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Use only a square of this many pixels a side.",
+        help="Cut a square of this many pixels a side from each image, without scaling.",
         show_default="the whole image",
     ),
 ]
@@ -43,7 +43,7 @@ Crop = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Distance in pixels of the square of --size from both the left and the top edge.",
+        help="Offset in pixels of the square of --size from the left edge and from the top edge.",
         show_default="centered",
     ),
 ]
@@ -203,7 +203,12 @@ def flip(
     latents: LatentsFile,
     out: SafetensorsFile,
     horizontal: Annotated[
-        bool, typer.Option("-h", "--horizontal", help="Flip left to right.")
+        bool,
+        typer.Option(
+            "-h",
+            "--horizontal",
+            help="Flip left to right. To show this command's help, use --help instead of -h.",
+        ),
     ] = False,
     vertical: Annotated[bool, typer.Option("-v", "--vertical", help="Flip top to bottom.")] = False,
     overwrite: Overwrite = False,

@@ -95,6 +95,9 @@ Equivariant = Annotated[
         "four times as long.",
     ),
 ]
-SQUARE = "Cut the largest centered square from each image and scale its sides to this many pixels."
+ANY_SQUARE = (
+    "Cut the largest centered square from each image and scale its sides to this many pixels."
+)
+SQUARE = f"{ANY_SQUARE.removesuffix('.')}, a multiple of 8."
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as one JSON document.")]

@@ -51,8 +51,9 @@ def train(
         _option(
             LENGTH,
             "Size of crops in pixels, and number of crops per batch; may be given several times "
-            "to alternate between sizes. By default 256x16.",
+            "to alternate between sizes.",
             metavar="SIZExBATCH",
+            show_default="256x16",
         ),
     ] = None,
     max_pixels: MaxPixels = MAX_PIXELS,
@@ -65,7 +66,8 @@ def train(
         str | None,
         _option(
             START,
-            "Sizes of a new model: small, published, or a JSON file. Cannot be combined with "
+            "Sizes of a new model: small or published (those of the checkpoint small or of "
+            "fal/AuraEquiVAE, but with new parameters), or a JSON file. Cannot be combined with "
             "--init.",
         ),
     ] = None,
@@ -73,8 +75,8 @@ def train(
         str | None,
         _option(
             START,
-            "Checkpoint to fine-tune: small, a file or folder, or a Hugging Face id such as "
-            "fal/AuraEquiVAE. Cannot be combined with --config.",
+            "Checkpoint to fine-tune: small (comes with the package), a file or folder, or a "
+            "Hugging Face id such as fal/AuraEquiVAE. Cannot be combined with --config.",
         ),
     ] = None,
     perceptual: Annotated[
@@ -106,9 +108,9 @@ def train(
         list[str] | None,
         _option(
             STEP,
-            f"Loss and its weight; may be given several times. Names: {', '.join(LOSSES)}. "
-            "By default those of the published recipe, or l1, l2 and z2 without --perceptual.",
+            f"Loss and its weight; may be given several times. Names: {', '.join(LOSSES)}.",
             metavar="NAME=WEIGHT",
+            show_default="those of the published recipe; without --perceptual: l1, l2 and z2",
         ),
     ] = None,
     gradnorm: Annotated[
@@ -143,7 +145,7 @@ def train(
         ),
     ] = None,
     ema: Annotated[
-        float, _option(STEP, "Decay of the averaged parameters, which the run exports.")
+        float, _option(STEP, "Decay of the averaged parameters, which the run saves.")
     ] = 0.999,
     noise: Annotated[
         float, _option(FLIPS, "Standard deviation of the multiplicative noise on latents.")

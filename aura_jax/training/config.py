@@ -60,7 +60,7 @@ class Recipe:
         warmup: steps of linear warm-up, capped at a tenth of all steps.
         weight_decay: the weight decay of AdamW, whose betas are (0.9, 0.95).
         gan_start: step from which on the "gan" loss is added.
-        ema: decay of the averaged parameters, which a run exports.
+        ema: decay of the averaged parameters, which a run saves.
         accumulate: micro-batches per step, for a batch that does not fit; gradients are averaged.
             With `gradnorm` this differs from one large batch, since each micro-batch is normalized
             separately.
