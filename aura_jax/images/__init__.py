@@ -1,6 +1,6 @@
 """Find, read, crop, draw and write images.
 
-`__init__.pyi` lists the public names. The modules:
+`__init__.pyi` lists the public names. The modules are for those who change the package:
 
 - `io`: image files to arrays and back
 - `options`: the options of decoding

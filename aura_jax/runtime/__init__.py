@@ -1,5 +1,7 @@
 """Run a model with plain jit-compiled functions, or with a codec that has faster layers.
 
+`__init__.pyi` lists the public names. The modules are for those who change the package:
+
 - `functional`: `encode` and `decode`
 - `codec`: `Codec`, which holds one model ready to run
 - `compilation`: `compile_for`, which compiles for devices that need not be here
