@@ -27,9 +27,23 @@ FLIPS = {
 def main() -> None:
     """Read the arguments, flip the photograph, write the image."""
     parser = argparse.ArgumentParser(description="Flip a photograph in latent space.")
-    parser.add_argument("--weights", default="small", help="small, a file or a Hugging Face id")
-    parser.add_argument("--photo", type=Path, default=ROOT / "examples" / "chelsea.jpg")
-    parser.add_argument("--out", type=Path, default=Path("flips.png"))
+    parser.add_argument(
+        "--weights",
+        default="small",
+        help="small (the default), a file, a folder or a Hugging Face id",
+    )
+    parser.add_argument(
+        "--photo",
+        type=Path,
+        default=ROOT / "examples" / "chelsea.jpg",
+        help="image file to flip; by default examples/chelsea.jpg",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("flips.png"),
+        help="image file to write; by default flips.png",
+    )
     arguments = parser.parse_args()
 
     vae = aura_jax.load(arguments.weights)

@@ -40,9 +40,15 @@ GAP, TITLE, LABEL = 8, 30, 22  # of the figure, in pixels
 def main() -> None:
     """Read the arguments, and do all steps from images to samples."""
     parser = argparse.ArgumentParser(description="Flow matching on cached latents.")
-    parser.add_argument("--out", type=Path, default=Path("flow"), help="folder to write")
-    parser.add_argument("--images", type=int, default=160, help="number of each of the three kinds")
-    parser.add_argument("--steps", type=int, default=2000, help="number of training steps")
+    parser.add_argument(
+        "--out", type=Path, default=Path("flow"), help="folder to write; by default flow"
+    )
+    parser.add_argument(
+        "--images", type=int, default=160, help="number of each of the three kinds; by default 160"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=2000, help="number of training steps; by default 2000"
+    )
     args = parser.parse_args()
     if args.out.exists():
         parser.error(f"{args.out} exists already; give another --out")

@@ -36,9 +36,15 @@ SIDE, LEAVES = 256, 50  # of a generated image (small for fast decoding); of a c
 def main() -> None:
     """Write both folders."""
     parser = argparse.ArgumentParser(description="Write sample photographs to train and test on.")
-    parser.add_argument("--out", type=Path, default=Path("photos"), help="folder to write")
-    parser.add_argument("--variants", type=int, default=24, help="images made of each photograph")
-    parser.add_argument("--collages", type=int, default=200, help="number of collages")
+    parser.add_argument(
+        "--out", type=Path, default=Path("photos"), help="folder to write; by default photos"
+    )
+    parser.add_argument(
+        "--variants", type=int, default=24, help="images made of each photograph; by default 24"
+    )
+    parser.add_argument(
+        "--collages", type=int, default=200, help="number of collages; by default 200"
+    )
     args = parser.parse_args()
     if args.out.exists():
         parser.error(f"{args.out} exists already; give another --out")
