@@ -64,9 +64,9 @@ def main(
 ) -> None:
     """Measure parity, speed, memory, dispatch and training on one GPU, beside the targets.
 
-    PyTorch, eager and compiled, the plain model and `aura_jax.Codec` run in processes of their
-    own. The exit status is 1 if a measurement fails or an error is over its tolerance; a missed
-    target does not change it.
+    PyTorch, eager and compiled, the plain model and `aura_jax.Codec` run in
+    processes of their own. The exit status is 1 if a measurement fails or an
+    error is over its tolerance; a missed target does not change it.
     """
     if out is not None:
         check_free(out, overwrite=overwrite)

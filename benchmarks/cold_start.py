@@ -26,10 +26,11 @@ app = new_app(add_completion=False)
 def main() -> None:
     """Measure the time from the start of a process to its first decoded image.
 
-    The output is a Markdown table. The image has 256 × 256 pixels and is decoded in float32, the
-    checkpoint is the one that comes with the package, and the device is the default. Each row is a
-    new process: without anything kept, with JAX's compilation cache while it is empty and when it
-    is filled, and with a folder of the codec's executables.
+    The output is a Markdown table. The image has 256 × 256 pixels and is
+    decoded in float32, the checkpoint is the one that comes with the package,
+    and the device is the default. Each row is a new process: without anything
+    kept, with JAX's compilation cache while it is empty and when it is filled,
+    and with a folder of the codec's executables.
     """
     # Both folders hold code that will be run, so only their owner has access: mode 0700.
     with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as executables:

@@ -33,8 +33,8 @@ app = new_app(add_completion=False)
 def main() -> None:
     """Measure the conversion and loading of a random checkpoint of the published sizes.
 
-    Each step is a new process, whose time and peak resident memory include Python, JAX and the
-    pages of a mapped file.
+    Each step is a new process, whose time and peak resident memory include
+    Python, JAX and the pages of a mapped file.
     """
     with tempfile.TemporaryDirectory() as folder:
         source, flax = Path(folder) / "torch.pt", Path(folder) / "flax.safetensors"

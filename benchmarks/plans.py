@@ -57,10 +57,11 @@ def main(
 ) -> None:
     """Compare the plain model with Codec by the plans of XLA's compilers for TPU and NVIDIA GPUs.
 
-    The full model is compiled in bfloat16, for devices that need not be here: a TPU v5e, a TPU v6e
-    and an H100. All numbers are estimates of the compilers, not measurements. A compilation takes
-    seconds for the H100 and minutes for a TPU. The file is written after each; a call with the same
-    packages and code continues it. The exit status is 1 if Codec is planned worse than the plain
+    The full model is compiled in bfloat16, for devices that need not be here: a
+    TPU v5e, a TPU v6e and an H100. All numbers are estimates of the compilers,
+    not measurements. A compilation takes seconds for the H100 and minutes for a
+    TPU. The file is written after each; a call with the same packages and code
+    continues it. The exit status is 1 if Codec is planned worse than the plain
     model.
     """
     wanted = [*tasks(_known("target", target, TARGETS), part or PARTS, _known("size", size, SIZES))]

@@ -23,9 +23,9 @@ app = new_app(add_completion=False)
 def main() -> None:
     """Compare the memory of a train step's gradient with and without --remat.
 
-    The gradient is compiled but not run, so this needs little memory. The numbers are XLA's plan
-    for the default device and one 512 × 512 image in bfloat16, without the parameters and the
-    gradient.
+    The gradient is compiled but not run, so this needs little memory. The
+    numbers are XLA's plan for the default device and one 512 × 512 image in
+    bfloat16, without the parameters and the gradient.
     """
     recipe = Recipe(steps=1, losses=PLAIN_LOSSES, gradnorm="none")
     kept, recomputed = (

@@ -45,9 +45,9 @@ def main(
 ) -> None:
     """Plot time and memory per megapixel against the sizes of images and batches.
 
-    A flat line means that the cost is proportional to the number of pixels. The model is the
-    checkpoint that comes with the package, and the device is JAX's default. Memory is XLA's plan,
-    without the weights.
+    A flat line means that the cost is proportional to the number of pixels. The
+    model is the checkpoint that comes with the package, and the device is JAX's
+    default. Memory is XLA's plan, without the weights.
     """
     with needs("report"):
         from benchmarks.scaling_figure import draw
