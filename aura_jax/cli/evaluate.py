@@ -55,7 +55,8 @@ def evaluate(
     storage: Annotated[
         bool,
         typer.Option(
-            "--storage", help="Measure latents as a cache stores them, in bfloat16 and int8, too."
+            "--storage",
+            help="Measure latents as a cache stores them too: in bfloat16, float32 and int8.",
         ),
     ] = False,
     equivariant: Annotated[
