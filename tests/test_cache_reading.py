@@ -78,8 +78,8 @@ def test_damaged_manifests(tmp_path: Path, made: Path) -> None:
 
 def test_manifests_of_other_versions(tmp_path: Path, made: Path) -> None:
     for version, message in (
-        (1, r"manifest\.json: of version 1, made by an earlier aura-jax; make the cache again"),
-        (3, r"of version 3, but this aura-jax reads version 2; update it"),
+        (1, r"manifest\.json: version 1, made by an earlier aura-jax; make the cache again"),
+        (3, r"version 3, but this aura-jax reads version 2; update it"),
     ):
         (tmp_path / "manifest.json").write_text(json.dumps({"version": version}))
         with pytest.raises(CacheError, match=message):

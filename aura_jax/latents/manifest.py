@@ -182,10 +182,10 @@ def read_manifest(folder: Path) -> Manifest:
         raise CacheError(f"{folder}: not a finished cache of latents; it has no {NAME}")
     version = read_json(path, _Version).version
     if version == 1:
-        raise CacheError(f"{path}: of version 1, made by an earlier aura-jax; make the cache again")
+        raise CacheError(f"{path}: version 1, made by an earlier aura-jax; make the cache again")
     if version != VERSION:
         raise CacheError(
-            f"{path}: of version {version}, but this aura-jax reads version {VERSION}; update it"
+            f"{path}: version {version}, but this aura-jax reads version {VERSION}; update it"
         )
     return read_json(path, Manifest)
 
