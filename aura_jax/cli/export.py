@@ -39,8 +39,8 @@ def export(
         typer.Option(
             "--platform",
             metavar="PLATFORM",
-            help=f"Platform to export for, which need not be here: {', '.join(PLATFORMS)}; may be "
-            "given several times.",
+            help=f"Platform to export for: {', '.join(PLATFORMS)}; this machine need not have it. "
+            "May be given several times.",
             show_default=", ".join(DEFAULT_PLATFORMS),
         ),
     ] = None,

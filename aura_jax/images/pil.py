@@ -66,7 +66,7 @@ def latents_to_pil(latents: AnyArray) -> list[Image.Image]:
 
     Each latent has its own components, and their signs follow from the skewness of the values. So
     the picture of a flipped latent is the flipped picture: the sign flips of channels change
-    components and values alike. Gray is a component's mean, and 0 and 255 are three standard
+    both the components and the values. Gray is a component's mean, and 0 and 255 are three standard
     deviations of the first component away.
 
     Returns:

@@ -82,7 +82,7 @@ def decode(vae: AuraEquiVAE, latents: Array | np.ndarray) -> Float[Array, "b h w
 
 
 def _without_stats(vae: AuraEquiVAE) -> AuraEquiVAE:
-    """Return a shallow copy without latent statistics, for which jit would compile once more."""
+    """Return a shallow copy without latent statistics, for which jit would compile again."""
     plain = copy.copy(vae)
     object.__setattr__(plain, "latent_stats", None)  # Flax 0.12 refuses assignments inside jit
     return plain
