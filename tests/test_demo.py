@@ -13,9 +13,10 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from aura_jax import flip_images
+import aura_jax
+from aura_jax import AuraEquiVAE, flip_images
 from aura_jax.demo import actions
-from aura_jax.demo.experiment import PHOTOGRAPH, Checkpoint
+from aura_jax.demo.experiment import PHOTOGRAPH, Checkpoint, load_checkpoint
 from aura_jax.photo_latents import decode_photo, read_latents
 from aura_jax.symmetry import FLIPS
 from tests.demo_server import SIZE, demo_server, expected, two_checkpoints, write_noise
@@ -53,6 +54,14 @@ def test_signs_make_the_flip(checkpoints: dict[str, Checkpoint]):
         np.testing.assert_array_equal(found.target, flip_images(none.target, **FLIPS[flip]))
         assert found.signed.psnr > none.signed.psnr - 0.5
         assert found.naive.psnr < found.signed.psnr - 3
+
+
+def test_an_averaged_checkpoint_flips_exactly(tiny_vae: AuraEquiVAE, tmp_path: Path):
+    aura_jax.save(tiny_vae, tmp_path / "tiny.st")
+    exact = load_checkpoint(str(tmp_path / "tiny.st"), "float32", averaged=True)
+    none, flipped = (expected(exact, PHOTOGRAPH, flip) for flip in ("none", "hv"))
+    difference = flip_images(none.signed.image, **FLIPS["hv"]).astype(int) - flipped.signed.image
+    assert abs(difference).max() <= 1  # of values that lie between two levels
 
 
 def test_a_flip_moves_the_same_noise(checkpoints: dict[str, Checkpoint]):

@@ -35,6 +35,14 @@ def demo(
     open_browser: Annotated[
         bool, typer.Option("--open", help="Open the page in the default browser.")
     ] = False,
+    equivariant: Annotated[
+        bool,
+        typer.Option(
+            "--equivariant",
+            help="Offer each checkpoint averaged over the flips too, which takes four times as "
+            "long.",
+        ),
+    ] = False,
     compute_dtype: ComputeDtype = None,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
@@ -51,6 +59,11 @@ def demo(
             from aura_jax.demo.experiment import load_checkpoint
             from aura_jax.demo.page import build_page
         checkpoints = {name: load_checkpoint(name, compute_dtype) for name in weights}
+        if equivariant:
+            checkpoints |= {
+                f"{name}, equivariant": load_checkpoint(name, compute_dtype, averaged=True)
+                for name in weights
+            }
         page = partial(build_page, checkpoints, size, Decoding(max_pixels))
         _serve(partial(serving, page, listener), open_browser)
     say("stopped")

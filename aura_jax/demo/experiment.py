@@ -14,6 +14,7 @@ from aura_jax.images.left_out import without_ending
 from aura_jax.images.options import Decoding
 from aura_jax.images.readers import ImageFile
 from aura_jax.images.transforms import Pixels8, square, to_float
+from aura_jax.model.autoencoder import equivariant
 from aura_jax.model.parameters import fingerprint
 from aura_jax.noise import perturb
 from aura_jax.photo_latents import (
@@ -71,14 +72,16 @@ class Outcome:
     naive: Reconstruction
 
 
-def load_checkpoint(weights: str, dtype: DTypeLike | None = None) -> Checkpoint:
-    """Load a checkpoint.
+def load_checkpoint(
+    weights: str, dtype: DTypeLike | None = None, *, averaged: bool = False
+) -> Checkpoint:
+    """Load a checkpoint, and average it over the flips if asked for.
 
     Raises:
         AuraError: as `load_rgb`.
     """
     vae = load_rgb(weights, dtype=dtype)
-    return Checkpoint(Codec(vae), fingerprint(vae))
+    return Checkpoint(Codec(equivariant(vae) if averaged else vae), fingerprint(vae))
 
 
 def read_photograph(path: Path, size: int, decoding: Decoding, note: Note) -> Photograph:
