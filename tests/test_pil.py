@@ -60,11 +60,42 @@ def test_size_takes_the_largest_square() -> None:
         ([], "an empty sequence"),
         ([Image.new("F", (8, 8))], "image 0: floating point values"),
         ([Image.new("I", (8, 8))], "image 0: 32-bit values"),
+        ([Image.new("RGB", (0, 8))], "image 0: 0 x 8, without a pixel"),
     ],
 )
-def test_what_is_no_image_is_refused(images: list, expected: str) -> None:
+@pytest.mark.parametrize("size", [None, 16])
+def test_what_is_no_image_is_refused(images: list, expected: str, size: int | None) -> None:
     with pytest.raises(ImageError, match=expected):
-        from_pil(images)
+        from_pil(images, size)
+
+
+@pytest.mark.parametrize("size", [0, -8])
+def test_sizes_without_a_pixel_are_refused(tmp_path: Path, size: int) -> None:
+    folder, images = write_photos(tmp_path / "photos", 1), np.zeros((1, 16, 16, 3), np.float32)
+    for call in (
+        lambda: from_pil(Image.new("RGB", (8, 8)), size),
+        lambda: [*read_batches(folder, 1, size)],
+        lambda: pad_to_multiple(images, size),
+        lambda: crop_back(images, (size, 8)),
+    ):
+        with pytest.raises(ImageError, match=r"expected .* 1 or more"):
+            call()
+
+
+def test_arrays_without_height_and_width_are_refused() -> None:
+    for call in (pad_to_multiple, lambda images: crop_back(images, (8, 8))):
+        with pytest.raises(ArrayError, match=r"of shape \(8, 8\): expected \[..., height, width"):
+            call(np.zeros((8, 8)))
+
+
+@pytest.mark.parametrize("places", ["", ["photos", ""], []])
+def test_empty_places_are_not_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, places: str | list[str]
+) -> None:
+    write_photos(tmp_path / "photos", 1)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ImageError, match=r"'': expected the path of|an empty list of folders"):
+        next(read_batches(places, 1))
 
 
 @pytest.mark.parametrize("draw", [to_pil, latents_to_pil])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from aura_jax import ArrayError
 from aura_jax.images import psnr, ssim
 from aura_jax.images.transforms import Pixels8, to_float
 
@@ -42,3 +43,30 @@ def test_measures_are_those_of_scikit_image(original: Pixels8):
 def test_equal_images(original: Pixels8):
     assert psnr(original, original) == np.inf
     assert ssim(original, original) == pytest.approx(1, abs=1e-9)
+
+
+NOISE = IMAGES["noise"]
+
+
+@pytest.mark.parametrize(
+    ("image", "reference", "message"),
+    [
+        (NOISE, to_float(NOISE), "dtype uint8 and reference of dtype float32: expected both"),
+        (to_float(NOISE), NOISE, "dtype float32 and reference of dtype uint8: expected both"),
+        (NOISE.astype(int), NOISE.astype(int), "image of dtype int64: expected uint8, bfloat16"),
+        (NOISE, NOISE > 3, "reference of dtype bool: expected uint8"),
+        (NOISE, NOISE[:1], r"reference of shape \(1, 43, 3\): expected the same shape"),
+        (NOISE[:0], NOISE[:0], "one value or more"),
+    ],
+)
+@pytest.mark.parametrize("measure", [psnr, ssim])
+def test_arrays_that_cannot_be_compared_are_refused(measure, image, reference, message: str):
+    with pytest.raises(ArrayError, match=message):
+        measure(image, reference)
+
+
+@pytest.mark.parametrize("shape", [(10, 11, 3), (24, 43), (24, 43, 1), (2, 24, 43, 3)])
+def test_ssim_takes_one_image_that_its_window_fits_in(shape: tuple[int, ...]):
+    image = np.zeros(shape, np.uint8)
+    with pytest.raises(ArrayError, match="expected"):
+        ssim(image, image)

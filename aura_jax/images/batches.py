@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from itertools import batched
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from aura_jax.errors import ImageError
 from aura_jax.images.options import Decoding
 from aura_jax.images.readers import ImageFile, find_images
-from aura_jax.images.transforms import Pixels, square_pixels
+from aura_jax.images.transforms import Pixels, is_natural, square_pixels
 
 
 def read_batches(
@@ -35,18 +36,36 @@ def read_batches(
         Floats [B, H, W, 3] in [-1, 1], and the path of each image, in the order of `find_images`.
 
     Raises:
-        ImageError: if there are no images, one cannot be read, or sizes in a batch differ.
+        ImageError: if there are no images, one cannot be read, sizes in a batch differ, or an
+            argument is of the wrong type.
     """
-    if batch_size < 1:
-        raise ImageError(f"batches of {batch_size} images: expected 1 or more")
-    several = [places] if isinstance(places, str | Path) else [*places]
-    for files in batched(find_images(map(Path, several)), batch_size):
+    if not is_natural(batch_size):
+        raise ImageError(f"batches of {batch_size!r} images: expected a number, 1 or more")
+    several = as_paths(places)
+    if not several:
+        raise ImageError("no images: an empty list of folders, tars and image files")
+    for files in batched(find_images(several), batch_size):
         pixels = [_read(file, size, decoding) for file in files]
         for file, each in zip(files, pixels, strict=True):
             if each.shape != pixels[0].shape:
                 sizes = (f"{a.shape[1]} x {a.shape[0]}" for a in (each, pixels[0]))
                 raise ImageError(f"{file}: {' in a batch of '.join(sizes)}; give size=")
         yield np.stack(pixels), tuple(map(str, files))
+
+
+def as_paths(places: str | Path | Iterable[str | Path]) -> list[Path]:
+    """Return one place or several as paths.
+
+    Raises:
+        ImageError: if one is not a path, or an empty string, which would be the working directory.
+    """
+    several: list[Any] = [places]
+    if isinstance(places, Iterable) and not isinstance(places, str | Path):
+        several = [*places]
+    for each in several:
+        if not isinstance(each, str | Path) or each == "":
+            raise ImageError(f"{each!r}: expected the path of a folder, tar or image file")
+    return [*map(Path, several)]
 
 
 def _read(file: ImageFile, size: int | None, decoding: Decoding) -> Pixels:

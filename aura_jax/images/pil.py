@@ -1,6 +1,6 @@
 """Convert between Pillow images and arrays, and draw latents."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -29,9 +29,11 @@ def from_pil(
             keeps images unchanged, which must then all have the same size.
 
     Raises:
-        ImageError: if there are none, one is not a Pillow image or has values whose range is not
-            known, or sizes differ.
+        ImageError: if there are none, one is not a Pillow image, is empty or has values whose range
+            is not known, sizes differ, or `size` is not a whole number above 0.
     """
+    if not isinstance(images, Image.Image | Iterable):
+        raise ImageError(f"images: expected Pillow images, got {type(images).__name__}")
     several = [images] if isinstance(images, Image.Image) else [*images]
     arrays = [_pixels(i, image, size) for i, image in enumerate(several)]
     sizes = list(dict.fromkeys(f"{a.shape[1]} x {a.shape[0]}" for a in arrays))
@@ -78,7 +80,8 @@ def latents_to_pil(latents: AnyArray) -> list[Image.Image]:
     """
     array = np.asarray(latents)
     batch = (array[None] if array.ndim == 3 else array).astype(np.float64)
-    check_array("latents", batch, batch.shape[-1], dtypes=(np.dtype(np.float64),))
+    channels = batch.shape[-1] if batch.ndim else 1
+    check_array("latents", batch, channels, dtypes=(np.dtype(np.float64),))
     if not np.isfinite(batch).all():
         raise ImageError("latents have NaN or infinite values, which no picture can show")
     return [_components(z) for z in batch]
@@ -92,6 +95,8 @@ def _pixels(index: int, image: Image.Image, size: int | None) -> Pixels8:
         rgb = upright_rgb(image)
     except (OSError, ValueError) as error:
         raise ImageError(f"image {index}: {error}") from None
+    if 0 in rgb.size:
+        raise ImageError(f"image {index}: {rgb.width} x {rgb.height}, without a pixel")
     return np.asarray(rgb) if size is None else square(rgb, size)
 
 

@@ -6,35 +6,41 @@ from typing import Any
 import dm_pix
 import jax
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
-from aura_jax.images.transforms import Pixels, Pixels8
+from aura_jax.arrays import AnyArray, check_array, check_is_array
+from aura_jax.dtypes import FLOATS, alternatives
+from aura_jax.errors import ArrayError
 
 PEAK = 2.0  # floats lie in [-1, 1]
 PEAK_8_BIT = 255.0
+LEVELS = np.dtype(np.uint8)
+WINDOW = 11  # pixels of SSIM's window
 
-type Values = Float[np.ndarray, "*_"] | UInt8[np.ndarray, "*_"]
 
-
-def psnr(image: Values, reference: Values) -> float:
+def psnr(image: AnyArray, reference: AnyArray) -> float:
     """Compute the peak signal-to-noise ratio in decibels, over all pixels and channels.
 
     It is 10·log10(peak² / mean squared error) in float64. The peak is 255 for 8-bit levels and 2
     for floats in [-1, 1], which gives the same number.
 
     Args:
-        image: values of any shape, 8-bit levels or floats in [-1, 1].
+        image: a numpy or jax array of any shape, 8-bit levels or floats in [-1, 1].
         reference: values of the same shape and type.
 
     Returns:
         Decibels; infinite if both are equal.
+
+    Raises:
+        ArrayError: if one is not such an array or empty, or their shapes or types differ.
     """
-    peak = PEAK_8_BIT if image.dtype == np.uint8 else PEAK
+    _check_pair(image, reference)
+    peak = PEAK_8_BIT if image.dtype == LEVELS else PEAK
     error = np.square(np.subtract(image, reference, dtype=np.float64)).mean() / peak**2
     return -10 * math.log10(error) if error else math.inf
 
 
-def ssim(image: Pixels | Pixels8, reference: Pixels | Pixels8) -> float:
+def ssim(image: AnyArray, reference: AnyArray) -> float:
     """Compute the structural similarity of Wang et al. 2004, averaged over the three channels.
 
     It is computed by dm-pix in float64, with a Gaussian window of 11 × 11 pixels (sigma 1.5) that
@@ -47,7 +53,13 @@ def ssim(image: Pixels | Pixels8, reference: Pixels | Pixels8) -> float:
 
     Returns:
         A number in [-1, 1]; 1 if both are equal.
+
+    Raises:
+        ArrayError: if one is not such an image, or their shapes or types differ.
     """
+    _check_pair(image, reference)
+    dtypes = (*FLOATS, LEVELS)
+    check_array("image", image, 3, axes="height, width", dtypes=dtypes, min_side=WINDOW)
     # In float32, rounding changes the result by up to 5e-5 where images are bright and smooth.
     with jax.enable_x64(True), jax.default_device(_host()):
         return float(_ssim(_unit(image), _unit(reference)))
@@ -56,10 +68,27 @@ def ssim(image: Pixels | Pixels8, reference: Pixels | Pixels8) -> float:
 _ssim = jax.jit(dm_pix.ssim)
 
 
-def _unit(image: Pixels | Pixels8) -> Float[np.ndarray, "h w 3"]:
+def _check_pair(image: AnyArray, reference: AnyArray) -> None:
+    """Check that two arrays can be compared: numpy would broadcast and mix levels with floats."""
+    for name, x in {"image": image, "reference": reference}.items():
+        check_is_array(name, x)
+        if x.dtype not in (*FLOATS, LEVELS):
+            expected = alternatives((LEVELS, *FLOATS))
+            raise ArrayError(f"{name} of dtype {x.dtype}: expected {expected}")
+    if image.shape != reference.shape or image.size == 0:
+        shapes = f"image of shape {image.shape} and reference of shape {reference.shape}"
+        raise ArrayError(f"{shapes}: expected the same shape, with one value or more")
+    if (image.dtype == LEVELS) != (reference.dtype == LEVELS):
+        raise ArrayError(
+            f"image of dtype {image.dtype} and reference of dtype {reference.dtype}: "
+            "expected both as 8-bit levels or both as floats in [-1, 1]"
+        )
+
+
+def _unit(image: AnyArray) -> Float[np.ndarray, "h w 3"]:
     """Convert to float64 in [0, 1]."""
-    numbers = image.astype(np.float64)
-    return numbers / PEAK_8_BIT if image.dtype == np.uint8 else (numbers + 1) / PEAK
+    numbers = np.asarray(image, np.float64)
+    return numbers / PEAK_8_BIT if image.dtype == LEVELS else (numbers + 1) / PEAK
 
 
 def _host() -> Any:

@@ -1,13 +1,14 @@
 """Convert, crop, scale and pad arrays of images."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from aura_jax.arrays import AnyArray
-from aura_jax.errors import ImageError
+from aura_jax.arrays import AnyArray, check_is_array
+from aura_jax.errors import ArrayError, ImageError
 
 type Pixels = Float[np.ndarray, "_ _ 3"]  # rows, columns, RGB
 type Pixels8 = UInt8[np.ndarray, "_ _ 3"]
@@ -44,7 +45,13 @@ def crop(pixels: Pixels, size: int, offset: int | None = None) -> Pixels:
 
 
 def square(image: Image.Image, size: int) -> Pixels8:
-    """Cut the largest centered square and scale it to `size` pixels a side by Lanczos."""
+    """Cut the largest centered square and scale it to `size` pixels a side by Lanczos.
+
+    Raises:
+        ImageError: if the size is not a whole number above 0.
+    """
+    if not is_natural(size):
+        raise ImageError(f"size {size!r}: expected a number of pixels, 1 or more")
     side = min(image.size)
     left, top = ((length - side) // 2 for length in image.size)
     part = Image.new(image.mode, (side, side))  # `crop` has a limit for the whole process
@@ -67,8 +74,13 @@ def pad_to_multiple(images: AnyArray, multiple: int = 8) -> Any:
         multiple: the model's downsampling.
 
     Raises:
-        ImageError: if a side is shorter than `multiple`, which leaves almost nothing to encode.
+        ArrayError: if this is not an array of three axes or more.
+        ImageError: if a side is shorter than `multiple`, which leaves almost nothing to encode; or
+            `multiple` is not a whole number above 0.
     """
+    _check_images(images)
+    if not is_natural(multiple):
+        raise ImageError(f"multiple {multiple!r}: expected a number of pixels, 1 or more")
     height, width = images.shape[-3:-1]
     if min(height, width) < multiple:
         raise ImageError(
@@ -95,10 +107,26 @@ def crop_back(
         vertical: whether they were flipped top to bottom, so it is at the top.
 
     Raises:
-        ImageError: if the images are smaller than `size`.
+        ArrayError: if this is not an array of three axes or more.
+        ImageError: if the images are smaller than `size`, or it is not two whole numbers above 0.
     """
+    _check_images(images)
+    sides = [*size] if isinstance(size, Iterable) else []
+    if len(sides) != 2 or not all(map(is_natural, sides)):
+        raise ImageError(f"size {size!r}: expected (height, width) in pixels, each 1 or more")
     (rows, columns), (height, width) = images.shape[-3:-1], size
     if rows < height or columns < width:
         raise ImageError(f"images of {columns} x {rows} cannot be cropped to {width} x {height}")
     top, left = (rows - height) * vertical, (columns - width) * horizontal
     return images[..., top : top + height, left : left + width, :]
+
+
+def _check_images(images: Any) -> None:
+    check_is_array("images", images)
+    if images.ndim < 3:
+        raise ArrayError(f"images of shape {images.shape}: expected [..., height, width, channels]")
+
+
+def is_natural(number: Any) -> bool:
+    """Return whether this is a whole number above 0, of Python or numpy."""
+    return isinstance(number, int | np.integer) and not isinstance(number, bool) and int(number) > 0

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from aura_jax.arrays import check_array
 from aura_jax.config import LATENT_LIMIT, AuraConfig
+from aura_jax.errors import AuraError
 from aura_jax.latent_stats import LatentStats
 from aura_jax.model.frames import frame_average
 from aura_jax.model.layers import (
@@ -287,7 +288,12 @@ def equivariant(vae: AuraEquiVAE) -> AuraEquiVAE:
     Returns:
         A model that shares the parameters, for `encode`, `decode`, `Codec` and all that take a
         model. It cannot be saved, since files hold parameters alone: save the given model.
+
+    Raises:
+        AuraError: if this is not a model.
     """
+    if not isinstance(vae, AuraEquiVAE):
+        raise AuraError(f"equivariant(vae): expected an AuraEquiVAE, got a {type(vae).__name__}")
     averaged = nnx.merge(*nnx.split(vae))
     averaged.encoder.averaged = averaged.decoder.averaged = True
     return averaged

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import dm_pix
 import jax
 import numpy as np
 
@@ -12,7 +11,8 @@ from aura_jax.arrays import AnyArray
 from aura_jax.equivariance.measures import FLIPS
 from aura_jax.equivariance.metrics import image_distance
 from aura_jax.errors import counted
-from aura_jax.images.batches import read_batches
+from aura_jax.images.batches import as_paths, read_batches
+from aura_jax.images.quality import ssim
 from aura_jax.images.transforms import Pixels
 from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.runtime.functional import decode, encode
@@ -66,7 +66,7 @@ def measure_quality(vae: AuraEquiVAE, photographs: Places | None) -> Quality | N
         ImageError: if a photograph cannot be found or read.
         ConfigError: if the model's images are not RGB.
     """
-    places = [BUNDLED] if photographs is None else _listed(photographs)
+    places = [BUNDLED] if photographs is None else as_paths(photographs)
     if not places:
         return None
     vae.config.check_rgb("photographs")
@@ -84,10 +84,6 @@ def measure_quality(vae: AuraEquiVAE, photographs: Places | None) -> Quality | N
     )
 
 
-def _listed(places: Places) -> list[str | Path]:
-    return [places] if isinstance(places, str | Path) else [*places]
-
-
 @jax.default_matmul_precision("highest")
 def _measure(vae: AuraEquiVAE, pixels: Pixels) -> list[float]:
     """Return PSNR, SSIM, the largest error of a flip, and the PSNR of each flip."""
@@ -97,7 +93,7 @@ def _measure(vae: AuraEquiVAE, pixels: Pixels) -> list[float]:
     found = [image_distance(*pair) for pair in pairs]
     return [
         image_distance(image, pixels).psnr_db,
-        float(dm_pix.ssim((image + 1) / 2, (pixels + 1) / 2)),
+        ssim(image, pixels),
         max(each.relative_l2 for each in found),
         *(each.psnr_db for each in found),
     ]
