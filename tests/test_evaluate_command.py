@@ -154,6 +154,8 @@ def test_bad_images_are_skipped_and_modes_are_converted(
     Image.new("RGB", (99, 99)).save(photos / "large.png")
     with pytest.raises(AuraError, match="2 of 6 images skipped; the others are written"):
         command(photos, "--out", out, "--max-pixels", 9_000)
+    with pytest.raises(AuraError, match="2 of 6 images skipped; the others are measured"):
+        command(photos, "--max-pixels", 9_000)
     assert document_of(out)["skipped"] == [str(photos / n) for n in ("large.png", "text.png")]
 
 

@@ -125,7 +125,7 @@ def evaluate(
         console.print(*tables(report))
         if out is not None:
             say(f"wrote {out}")
-    inputs.check_complete(files, done)
+    inputs.check_complete(files, done, "measured" if out is None else "written")
 
 
 def _check_different(weights: list[str]) -> None:

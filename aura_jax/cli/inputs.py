@@ -112,14 +112,19 @@ def each[Item, Result](
     return results
 
 
-def check_complete(files: Sized, done: Sized) -> None:
+def check_complete(files: Sized, done: Sized, outcome: str = "written") -> None:
     """Raise an error if images were skipped, to be called after the results are written.
+
+    Args:
+        files: the images that were given.
+        done: those that were not skipped.
+        outcome: what happened to these, for the message.
 
     Raises:
         ImageError: if `done` has fewer elements than `files`.
     """
     if skipped := len(files) - len(done):
-        raise ImageError(f"{skipped} of {len(files)} images skipped; the others are written")
+        raise ImageError(f"{skipped} of {len(files)} images skipped; the others are {outcome}")
 
 
 def _check_apart(out: Path, files: Sequence[ImageFile]) -> None:
