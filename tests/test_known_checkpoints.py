@@ -48,6 +48,7 @@ def test_the_list_is_true():
         ("fal/AuraEquiVAE", r"no network.*check your connection and the name$"),
         ("someone/else", r"no network.*check your connection and the name$"),
         ("photos", r"^photos: no such file$"),
+        ("", r'^"": expected a file, a folder or a name'),
     ],
 )
 def test_misspelt_names_get_a_suggestion(name: str, message: str, tmp_path: Path):

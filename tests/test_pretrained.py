@@ -52,6 +52,31 @@ def test_a_saved_folder_is_read_everywhere(saved: Path, tiny_vae: AuraEquiVAE):
     assert described["latent_stats"] is None
 
 
+@pytest.mark.parametrize(("folder", "name"), [(".", "here"), ("../small", "./small")])
+def test_the_cards_name_loads_the_folder(
+    tiny_vae: AuraEquiVAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, name: str
+):
+    """Not the checkpoint of that name which comes with the package."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    tiny_vae.save_pretrained(folder, photographs=[])
+    assert f'from_pretrained("{name}")' in (Path(folder) / "README.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    assert AuraEquiVAE.from_pretrained(name).config == TINY_CONFIG
+
+
+def test_an_empty_name_is_not_the_working_folder(
+    tiny_vae: AuraEquiVAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AuraError, match='"": expected a folder'):
+        tiny_vae.save_pretrained("", photographs=[])
+    assert list(tmp_path.iterdir()) == []
+    tiny_vae.save_pretrained(".", photographs=[])
+    with pytest.raises(CheckpointError, match='"": expected a file, a folder or a name'):
+        AuraEquiVAE.from_pretrained("")
+
+
 def test_arguments_reach_the_loader(saved: Path):
     vae = AuraEquiVAE.from_pretrained(saved, dtype="bf16", param_dtype="f32")
     assert vae.encoder.conv_in.dtype == np.dtype("bfloat16")

@@ -42,6 +42,10 @@ def find_checkpoint(
             a known name that is similar.
     """
     name = str(path_or_repo_id)
+    if not name:  # as a path it would be the working folder
+        raise CheckpointError(
+            '"": expected a file, a folder or a name; "small" comes with aura-jax'
+        )
     path = _local(name)
     if path is not None:
         if revision is not None:

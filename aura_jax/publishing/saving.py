@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 from aura_jax.checkpoint.description import description_of, is_description
 from aura_jax.checkpoint.hub import REPO_ID, one_line
+from aura_jax.checkpoint.known import EMBEDDED
 from aura_jax.checkpoint.loading import save
 from aura_jax.checkpoint.tensors import CONFIG_FILE
 from aura_jax.errors import AuraError
@@ -22,7 +23,10 @@ def save_pretrained(
     vae: AuraEquiVAE, folder: str | Path, photographs: Places | None = None
 ) -> None:
     """Write a folder as `AuraEquiVAE.save_pretrained` does."""
-    _save(vae, Path(folder), photographs, name=Path(folder).name)
+    if not str(folder):  # as a path it would be the working folder
+        raise AuraError('"": expected a folder; "." is the working folder')
+    name = Path(folder).resolve().name  # that of "." too
+    _save(vae, Path(folder), photographs, name=f"./{name}" if name == EMBEDDED else name)
 
 
 def push_to_hub(
