@@ -4,7 +4,7 @@ import glob
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -75,6 +75,18 @@ def check_outside(path: Path, sources: Iterable[Path]) -> None:
             raise AuraError(
                 f"{path}: lies in {source}, a folder of input images; give a place outside"
             )
+
+
+def check_apart(places: Sequence[Path], error: type[AuraError]) -> None:
+    """Raise an error if input files and folders overlap, so that an image would count twice.
+
+    Raises:
+        AuraError: of the type `error`, if a place is given twice or lies within another one.
+    """
+    resolved = [place.resolve() for place in places]
+    for place, target in zip(places, resolved, strict=True):
+        if resolved.count(target) > 1 or {*resolved} & {*target.parents}:
+            raise error(f"{place}: given twice, or lies within another place that is given")
 
 
 @contextmanager

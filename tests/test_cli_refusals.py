@@ -45,7 +45,7 @@ def test_refusals_name_the_thing_and_write_nothing(photo: Path, tmp_path: Path):
         (("encode", text, *out), "every image was skipped"),
         (("encode", tmp_path / "no.png", *out), "no.png: no such file or folder"),
         (("encode", small, *out), "every image was skipped"),
-        (("encode", photo, photo, *out), "2 images are named 'corner'"),
+        (("encode", photo, photo, *out), f"{photo}: given twice, or lies within another place"),
         (("encode", tmp_path, *out), "2 images are named 'corner'"),
         (("encode", photo, "--size", "99", *out), "every image was skipped"),
         (("encode", photo, "--crop", "9", *out), "--crop .* give --size too"),

@@ -215,6 +215,7 @@ def test_refusals_name_the_thing_and_write_nothing(
         ((tmp_path / "no", *new), "no: no such file or folder"),
         ((file, *new), "every image was skipped, so nothing was written"),
         ((photos, twin, *new), "2 images are named '000', but .* rename them, or omit --out"),
+        ((photos, photos / "000.png"), r"000\.png: given twice, or lies within another place"),
         ((photos, "--out", file), "file: is a file; give a folder"),
         ((photos, "--out", photos / "new"), r"lies in .*photos, a folder of input images"),
         ((photos, "--out", theirs, "--overwrite"), "original: is not part of a report"),

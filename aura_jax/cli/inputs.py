@@ -8,7 +8,7 @@ from unicodedata import category
 
 from aura_jax.console import progress, warn
 from aura_jax.errors import ArrayError, AuraError, ImageError, printable
-from aura_jax.files import LONGEST_NAME
+from aura_jax.files import LONGEST_NAME, check_apart
 from aura_jax.images.left_out import summary, without_ending
 from aura_jax.images.options import Decoding
 from aura_jax.images.readers import ImageFile, list_images
@@ -25,7 +25,8 @@ def find(places: list[Path], out: Path | None) -> list[ImageFile]:
         out: the output file or folder, if there is one.
 
     Raises:
-        ImageError: if a place does not exist or holds no images.
+        ImageError: if a place does not exist, holds no images, is given twice or lies within
+            another one.
         AuraError: if the output file is one of the images, since it would be replaced; or one of
             the images lies in the output folder.
     """
@@ -33,6 +34,7 @@ def find(places: list[Path], out: Path | None) -> list[ImageFile]:
     files = list_images(places, left_out)
     if left_out:
         warn(summary(left_out))
+    check_apart(places, ImageError)
     if out is not None:
         _check_apart(out.resolve(), files)
     return files

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aura_jax.errors import CacheError, listed, printable
+from aura_jax.files import check_apart
 from aura_jax.images.left_out import without_ending
 from aura_jax.images.readers import ImageFile, find_files, in_tar
 from aura_jax.images.tars import is_tar
@@ -92,7 +93,7 @@ def find_examples(
     """
     absolute = [Path(os.path.normpath(place.absolute())) for place in places]
     left_out = Counter() if left_out is None else left_out
-    _check_apart(absolute)
+    check_apart(absolute, CacheError)
     finder = _Finder(per_shard, prefix_keys, left_out)
     groups = [group for place in absolute for group in finder.groups(place)]
     _check_keys([example for _, examples in groups for example in examples])
@@ -195,13 +196,6 @@ def _text(name: str) -> str:
 def _several(path: Path, members: Members) -> str:
     names = listed(member.name for member in members)
     return f"{path}: one example with several images or labels of a kind: {names}; rename them"
-
-
-def _check_apart(places: Sequence[Path]) -> None:
-    resolved = [place.resolve() for place in places]
-    for place, target in zip(places, resolved, strict=True):
-        if resolved.count(target) > 1 or {*resolved} & {*target.parents}:
-            raise CacheError(f"{place}: given twice, or lies within another place that is given")
 
 
 def _check_keys(examples: Sequence[Example]) -> None:
