@@ -60,7 +60,7 @@ def test_names_that_are_no_repositories(hub: Hub, tiny_vae: AuraEquiVAE, name: s
     assert not hub.created
 
 
-@pytest.mark.parametrize("token", [None, False, True])
+@pytest.mark.parametrize("token", [None, False, True, ""])
 def test_without_a_token_nothing_is_measured_or_sent(hub: Hub, tiny_vae: AuraEquiVAE, token):
     with pytest.raises(AuraError, match=r"no access token for the hub; run hf auth login or"):
         tiny_vae.push_to_hub(NAME, token=token, photographs="no.jpg")

@@ -40,13 +40,14 @@ def push_to_hub(
     photographs: Places | None,
 ) -> str:
     """Upload a model as `AuraEquiVAE.push_to_hub` does, and return the commit's address."""
-    match = REPO_ID.fullmatch(repo_id)
+    match = REPO_ID.fullmatch(str(repo_id))
     if match is None or match["file"] is not None:
         raise AuraError(f"{repo_id}: not the name of a repository; give OWNER/NAME")
     # Late: the import takes a quarter of a second.
     from huggingface_hub import HfApi, get_token
 
-    if token is False or (not isinstance(token, str) and get_token() is None):
+    given = token if isinstance(token, str) else token is not False and get_token()
+    if not given:
         raise AuraError(f"{repo_id}: no access token for the hub; run hf auth login or give token=")
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
