@@ -131,7 +131,7 @@ def test_float32_is_not_rounded_to_tf32(exported: Path):
         ({"shapes": [(8, 9)]}, "size (8, 9): expected (height, width) of images in multiples of 2"),
         ({"shapes": [(0, 8)]}, "size (0, 8): expected (height, width) of images in multiples of 2"),
         ({"shapes": [(1, 8, 8)]}, "size (1, 8, 8): expected (height, width) of images in mul"),
-        ({"shapes": []}, "shapes: expected one size of images or more, such as (256, 256)"),
+        ({"shapes": []}, "shapes []: expected sizes of images, such as [(256, 256)]"),
     ],
 )
 def test_refusals_name_the_thing_and_write_nothing(

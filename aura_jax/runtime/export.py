@@ -75,7 +75,7 @@ def export(
     _check_platforms(platforms)
     _check_sizes(shapes, vae.config)
     programs = {
-        f"{part}-{height}x{width}": exported(vae, part, (height, width), platforms)
+        f"{part}-{height}x{width}": exported(vae, part, (int(height), int(width)), platforms)
         for height, width in dict.fromkeys(map(tuple, shapes))
         for part in PARTS
     }
@@ -105,12 +105,13 @@ def _check_platforms(platforms: Sequence[str]) -> None:
 
 def _check_sizes(shapes: Sequence[Sequence[int]], config: AuraConfig) -> None:
     multiple = config.downsampling
-    if not shapes:
-        raise ArrayError("shapes: expected one size of images or more, such as (256, 256)")
+    if not isinstance(shapes, Sequence) or not shapes:
+        raise ArrayError(f"shapes {shapes!r}: expected sizes of images, such as [(256, 256)]")
     for size in shapes:
         sides = [*size] if isinstance(size, Sequence) else []
-        if len(sides) != 2 or any(
-            not isinstance(side, int) or side < multiple or side % multiple for side in sides
+        if len(sides) != 2 or not all(
+            isinstance(side, int | np.integer) and side >= multiple and side % multiple == 0
+            for side in sides
         ):
             raise ArrayError(
                 f"size {size}: expected (height, width) of images in multiples of {multiple}"
