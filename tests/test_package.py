@@ -13,9 +13,12 @@ import pytest
 
 import aura_jax
 from aura_jax.cli.app import app
+from tests.cache_folder import SIZE, finished, weights
 from tests.commands import invoke, quick_environment
 from tests.conftest import ROOT
 from tests.photo_folder import write_photos
+
+__all__ = ["weights"]  # a fixture
 
 README, LATENTS = ((ROOT / name).read_text() for name in ("README.md", "docs/latents.md"))
 PAGES = "\n".join(path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
@@ -157,18 +160,18 @@ def test_the_readmes_python_runs(tmp_path: Path):
     python("\n".join(snippets), tmp_path)
 
 
-def test_the_python_about_latents_runs(tmp_path: Path):
-    """On caches of a few images, in both formats."""
-    photos = write_photos(tmp_path / "photos" / "a", 6, size=256).parent
+def test_the_python_about_latents_runs(weights: Path, tmp_path: Path):
+    """As scripts, which worker processes import again, on caches of the fake encoder."""
+    photos = write_photos(tmp_path / "photos" / "a", 6, size=SIZE).parent
     for out, form in (("latents", "arrayrecord"), ("tars", "webdataset")):
-        words = ("make", photos, "--out", tmp_path / out, "--format", form)
-        invoke(app, "cache", *words, "--size", 64, "--per-shard", 2)
+        finished(photos, tmp_path / out, weights, format=form, per_shard=2)
     invoke(app, "cache", "stats", tmp_path / "latents")
     train, workers, torch, tars = re.findall(r"```python\n(.*?)```", LATENTS, re.DOTALL)
     shape, count = "    print([*batch['latent'].shape])\n", "print(len([*samples]))\n"
-    scripts = {train + workers + shape: "[4, 8, 8, 16]\n", torch + shape: "[4, 8, 8, 16]\n"}
-    for text, printed in (scripts | {tars + count: "6\n"}).items():
-        (tmp_path / "script.py").write_text(text)  # which worker processes import
+    scripts = {train + workers + shape: "[4, 8, 8, 16]\n"}
+    scripts[torch + shape + tars + count] = "[4, 8, 8, 16]\n6\n"
+    for text, printed in scripts.items():
+        (tmp_path / "script.py").write_text(text)
         assert output([sys.executable, "script.py"], tmp_path) == printed
 
 
