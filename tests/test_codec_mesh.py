@@ -9,7 +9,8 @@ from tests.conftest import ROOT
 
 def test_eight_devices_compute_what_one_does() -> None:
     """In a process of its own, since JAX counts its devices once."""
-    command = [sys.executable, "-m", "pytest", "-q", "tests/eight_devices.py"]
+    # Without the import hook of jaxtyping, which takes as long as the other imports.
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "tests/eight_devices.py"]
     result = subprocess.run(
         command, cwd=ROOT, env=quick_environment(8), capture_output=True, text=True
     )
