@@ -1,5 +1,6 @@
 """Reading and verifying: damage is named, wherever it is."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import pytest
 import torch.utils.data
 from PIL import Image
 
+from aura_jax.checkpoint.hub import find_checkpoint
 from aura_jax.errors import CacheError, ImageError
 from aura_jax.images.readers import check_skipped
 from aura_jax.latents import LatentSource, RandomFlip
@@ -224,7 +226,8 @@ def test_verify_encodes_images_again(encoded: Path, monkeypatch: pytest.MonkeyPa
     """Uses the real model, through the command."""
     monkeypatch.chdir(encoded)  # paths are relative to the cache, not to here
     assert "11 images encoded again: within 0" in cache("verify", encoded)
-    with pytest.raises(CacheError, match=r"small: not the weights(.*\n)+ *given: sha256 0ca7"):
+    small = hashlib.sha256(find_checkpoint("small").read_bytes()).hexdigest()
+    with pytest.raises(CacheError, match=rf"small: not the weights(.*\n)+ *given: sha256 {small}"):
         cache("verify", encoded, "--weights", "small")
 
 
