@@ -16,9 +16,9 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".pytest_cache" / "jax")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=1"
 
-import pages  # noqa: E402
+import pages  # noqa: E402  after the settings, which JAX reads when it is imported
 
-import aura_jax  # noqa: E402
+import aura_jax  # noqa: E402  as above
 
 project, author, release = "aura-jax", "the aura-jax authors", aura_jax.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "pages"]

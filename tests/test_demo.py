@@ -16,7 +16,8 @@ from PIL import Image
 import aura_jax
 from aura_jax import AuraEquiVAE, flip_images
 from aura_jax.demo import actions
-from aura_jax.demo.experiment import PHOTOGRAPH, Checkpoint, load_checkpoint
+from aura_jax.demo.experiment import Checkpoint, load_checkpoint
+from aura_jax.images.readers import PHOTOGRAPH
 from aura_jax.photo_latents import decode_photo, read_latents
 from aura_jax.symmetry import FLIPS
 from tests.demo_server import SIZE, demo_server, expected, two_checkpoints, write_noise

@@ -14,7 +14,6 @@ from typing import Any
 import gradio as gr
 
 from aura_jax.demo.experiment import (
-    PHOTOGRAPH,
     Checkpoint,
     Photograph,
     encode_photograph,
@@ -25,6 +24,7 @@ from aura_jax.demo.experiment import (
 from aura_jax.errors import AuraError
 from aura_jax.images.options import Decoding
 from aura_jax.images.pil import latents_to_pil
+from aura_jax.images.readers import PHOTOGRAPH
 from aura_jax.images.transforms import Pixels8
 from aura_jax.photo_latents import Latent, Reconstruction
 

@@ -30,7 +30,6 @@ from aura_jax.photo_latents import (
 from aura_jax.runtime.codec import Codec
 from aura_jax.symmetry import Flip, flip_images
 
-PHOTOGRAPH = Path(__file__).parent.parent / "images" / "chelsea.jpg"  # comes with the package
 SEED = 0  # of the noise
 
 

@@ -19,6 +19,7 @@ from aura_jax.images.tars import TAR, Member, check_uncompressed, is_tar
 from aura_jax.images.transforms import Pixels
 from aura_jax.images.webdataset import by_key, kind_in_tar
 
+PHOTOGRAPH = Path(__file__).with_name("chelsea.jpg")  # comes with the package
 MAX_BYTES = 2**30  # of an image file: far above any photograph, and it fits in memory
 
 

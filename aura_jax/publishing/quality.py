@@ -13,12 +13,12 @@ from aura_jax.equivariance.metrics import image_distance
 from aura_jax.errors import counted
 from aura_jax.images.batches import as_paths, read_batches
 from aura_jax.images.quality import ssim
+from aura_jax.images.readers import PHOTOGRAPH
 from aura_jax.images.transforms import Pixels
 from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.runtime.functional import decode, encode
 from aura_jax.symmetry import flip_images, flip_latents
 
-BUNDLED = Path(__file__).parent.parent / "images" / "chelsea.jpg"
 BUNDLED_NAME = (
     "the photograph that comes with aura-jax (Chelsea the cat by Stéfan van der Walt, CC0)"
 )
@@ -66,7 +66,7 @@ def measure_quality(vae: AuraEquiVAE, photographs: Places | None) -> Quality | N
         ImageError: if a photograph cannot be found or read.
         ConfigError: if the model's images are not RGB.
     """
-    places = [BUNDLED] if photographs is None else as_paths(photographs)
+    places = [PHOTOGRAPH] if photographs is None else as_paths(photographs)
     if not places:
         return None
     vae.config.check_rgb("photographs")

@@ -1,6 +1,7 @@
 """The sizes that a codec pads images to, so that it compiles one program for many sizes."""
 
 import itertools
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -26,9 +27,9 @@ class Buckets:
     """
 
     def __init__(self, sizes: Iterable[Sequence[int]], multiple: int):
-        self.sizes = sorted({_checked(size, multiple) for size in sizes}, key=np.prod)
-        if not self.sizes:
-            raise ArrayError("buckets: expected at least one size, such as [(256, 256)]")
+        if not isinstance(sizes, Iterable) or not (given := [*sizes]):
+            raise ArrayError(f"buckets {sizes!r}: expected sizes, such as [(256, 256)]")
+        self.sizes = sorted({_checked(size, multiple) for size in given}, key=np.prod)
 
     def holding(self, name: str, sides: Sides, scale: int) -> Sides:
         """Return the smallest bucket for images or latents of a size, in their own pixels.
@@ -100,10 +101,12 @@ def batches(buckets: Sequence[Sides], largest: Callable[[Sides], int]) -> list[l
 
 
 def _checked(size: Sequence[int], multiple: int) -> Sides:
-    match tuple(size):
-        case (int(height), int(width)) if height > 0 and width > 0:
-            if height % multiple == 0 == width % multiple:
-                return height, width
-    raise ArrayError(
-        f"bucket {size!r}: expected a height and a width that are multiples of {multiple}"
-    )
+    try:
+        height, width = map(operator.index, size)  # numpy's integers too
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1 or height % multiple or width % multiple:
+        raise ArrayError(
+            f"bucket {size!r}: expected a height and a width that are multiples of {multiple}"
+        )
+    return height, width

@@ -26,7 +26,7 @@ from aura_jax.runtime.placement import Placement
 from aura_jax.runtime.plan import Plan, Precision, masked_plan, plan_for
 from aura_jax.runtime.program import Program
 from aura_jax.runtime.rewrite import abstract_rewritten, rewritten
-from aura_jax.runtime.runner import Progress, Runner
+from aura_jax.runtime.runner import Progress, Runner, check_arrays
 from aura_jax.runtime.shapes import Shapes
 
 LEVELS = np.dtype(np.uint8)
@@ -189,6 +189,7 @@ class Codec:
             ArrayError: as `encode`, and if the images have several sizes or dtypes and the codec
                 has no buckets.
         """
+        check_arrays("images", images)
         for image in images:
             self._check_images(image[None], check=False)
         return self._runner.run_many("images", images, 1, self._encoding, progress)
@@ -213,6 +214,7 @@ class Codec:
         Raises:
             ArrayError: as `encode_many`.
         """
+        check_arrays("latents", latents)
         for each in latents:
             self._check_latents(each[None], check=False)
         names = self._decoding(as_uint8)

@@ -19,7 +19,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from aura_jax.demo.experiment import PHOTOGRAPH, Checkpoint
+from aura_jax.demo.experiment import Checkpoint
+from aura_jax.images.readers import PHOTOGRAPH
 from aura_jax.photo_latents import decode_photo, read_latents
 from tests.demo_server import MAX_BYTES, demo_server, expected, two_checkpoints, write_noise
 
