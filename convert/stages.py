@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from aura_jax import AuraEquiVAE
-from aura_jax.model.autoencoder import Chain
+from aura_jax.model.chains import Chain
 
 type Part = Literal["encoder", "decoder"]
 type Outputs = Mapping[str, np.ndarray]  # by stage, NHWC

@@ -12,7 +12,7 @@ from aura_jax import AuraEquiVAE
 from aura_jax.arrays import relative_error
 from aura_jax.config import HEAD_DIM, LATENT_LIMIT
 from aura_jax.model import layers
-from aura_jax.model.autoencoder import Chain
+from aura_jax.model.chains import Chain
 from benchmarks.golden import OUTPUTS
 from convert.stages import flax_outputs
 from convert.tolerances import (

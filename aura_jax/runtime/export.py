@@ -21,7 +21,8 @@ from aura_jax.config import AuraConfig
 from aura_jax.dtypes import FLOAT32, as_dtype
 from aura_jax.errors import ArrayError, AuraError, listed
 from aura_jax.files import check_folder, check_own, replacing
-from aura_jax.model.autoencoder import AuraEquiVAE, clamp_latents
+from aura_jax.model.autoencoder import AuraEquiVAE
+from aura_jax.model.chains import clamp_latents
 from aura_jax.model.layers import convolve_in_float32
 from aura_jax.model.parameters import Params, fingerprint, merge, split
 from aura_jax.runtime.choices import DEFAULT_PLATFORMS, PLATFORMS

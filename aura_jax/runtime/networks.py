@@ -9,7 +9,8 @@ from flax import nnx
 from jaxtyping import Array
 
 from aura_jax.dtypes import FLOAT32
-from aura_jax.model.autoencoder import AuraEquiVAE, Chain, clamp_latents
+from aura_jax.model.autoencoder import AuraEquiVAE
+from aura_jax.model.chains import Chain, clamp_latents
 from aura_jax.runtime.placement import Placement
 from aura_jax.runtime.plan import Plan
 from aura_jax.runtime.program import Program

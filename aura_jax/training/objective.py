@@ -10,7 +10,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from aura_jax.errors import TrainingError
-from aura_jax.model.autoencoder import AuraEquiVAE, clamp_latents
+from aura_jax.model.autoencoder import AuraEquiVAE
+from aura_jax.model.chains import clamp_latents
 from aura_jax.model.parameters import Params, merge, split
 from aura_jax.noise import perturb
 from aura_jax.symmetry import Flips, flip_images, flip_latents, random_flips
