@@ -1,6 +1,5 @@
 """Check output paths before the work, and write files whole or not at all."""
 
-import glob
 import hashlib
 import os
 import secrets
@@ -140,10 +139,13 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
         yield
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove the temporary files of `replacing` that killed processes left beside a file."""
-    for leftover in path.parent.glob(f"{glob.escape(_prefix(path))}{'[0-9a-f]' * DIGITS}"):
-        leftover.unlink(missing_ok=True)
+def remove_leftovers(paths: Iterable[Path]) -> None:
+    """Remove the temporary files of `replacing` that killed processes left beside files."""
+    prefixes = {path.parent / _prefix(path) for path in paths}
+    for folder in {prefix.parent for prefix in prefixes}:
+        for found in folder.glob(f".*.{'[0-9a-f]' * DIGITS}"):
+            if found.with_name(found.name[:-DIGITS]) in prefixes:
+                found.unlink(missing_ok=True)
 
 
 def _check_name(path: Path) -> None:

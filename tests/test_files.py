@@ -87,7 +87,7 @@ def test_temporaries_of_long_names_are_short_and_swept(tmp_path: Path):
             for killed in (temporary.with_suffix(".00000000"), temporary):
                 killed.write_bytes(b"")
         assert len([*tmp_path.iterdir()]) == 2
-        remove_leftovers(path)
+        remove_leftovers([path])
         assert [*tmp_path.iterdir()] == [path]
         path.unlink()
 

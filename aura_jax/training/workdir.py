@@ -157,8 +157,7 @@ class Workdir:
 
     def _sweep(self) -> None:
         """Remove the temporary files of killed runs; Orbax removes those of checkpoints."""
-        for file in (self.spec, self.model, self.metrics, *map(self.plot, PLOTS)):
-            remove_leftovers(file)
+        remove_leftovers([self.spec, self.model, self.metrics, *map(self.plot, PLOTS)])
 
     def _last_step(self) -> int:
         """Return the step of the last checkpoint; 0 if there is none."""
