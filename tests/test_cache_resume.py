@@ -20,7 +20,7 @@ import pytest
 
 from aura_jax import AuraError
 from aura_jax.errors import CacheError
-from aura_jax.latents import LatentSource, encode_shard, manifest
+from aura_jax.latents import LatentSource, manifest, shard_file
 from aura_jax.latents.shard_io import checksum
 from tests.cache_folder import (
     cache,
@@ -41,9 +41,9 @@ __all__ = ["encoded", "made", "photos", "weights"]  # fixtures
 
 SLOW = """
 import sys, time
-from aura_jax.latents import encode_shard
-quantize = encode_shard.quantize
-encode_shard.quantize = lambda *args: (time.sleep(0.05), quantize(*args))[1]
+from aura_jax.latents import shard_file
+quantize = shard_file.quantize
+shard_file.quantize = lambda *args: (time.sleep(0.05), quantize(*args))[1]
 """
 BY_FAKE = """
 from pathlib import Path
@@ -115,7 +115,7 @@ def test_killed_between_any_two_steps(
                 raise Killed
             return whole(path)
 
-        for module in (encode_shard, manifest):
+        for module in (shard_file, manifest):
             monkeypatch.setattr(module, "replacing", replacing)
         with contextlib.suppress(Killed):
             make(photos, out, weights)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from rich.table import Table
 
 from aura_jax.cli.cache_progress import watched
-from aura_jax.cli.cache_summary import counts, say_left_out, summary
+from aura_jax.cli.cache_summary import counts, say_buckets, say_left_out, summary
 from aura_jax.cli.options import (
     DEFAULT_WEIGHTS,
     SQUARE,
@@ -27,6 +28,7 @@ from aura_jax.console import console, progress, say, warn
 from aura_jax.errors import CacheError, counted
 from aura_jax.extras import needs
 from aura_jax.images.options import MAX_PIXELS, Decoding
+from aura_jax.latents.buckets import Bucket, of_area
 from aura_jax.latents.choices import COMPUTE_NAMES, STORAGE_NAMES, ExecutorName, Format
 
 JOB = re.compile(r"(\d+)/(\d+)")
@@ -65,6 +67,29 @@ def make(
     size: Annotated[
         int | None,
         typer.Option(help=SQUARE, show_default="keep images unchanged; all must have one size"),
+    ] = None,
+    aspect_ratios: Annotated[
+        bool,
+        typer.Option(
+            "--aspect-ratios",
+            help="Scale each image to cover one of several sizes of about the same area, that with "
+            "the nearest ratio of its sides, and cut off the rest.",
+        ),
+    ] = False,
+    area: Annotated[
+        int | None,
+        typer.Option(
+            help="Side in pixels of the square that has the area of --aspect-ratios, a multiple of "
+            "64."
+        ),
+    ] = None,
+    bucket: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WIDTHxHEIGHT",
+            help="Size in pixels to use instead of those of --aspect-ratios, a multiple of 8; may "
+            "be given several times.",
+        ),
     ] = None,
     storage_dtype: StorageDtype = "bfloat16",
     compute_dtype: CacheComputeDtype = None,
@@ -123,6 +148,7 @@ def make(
 ) -> None:
     """Encode a data set to shards of latents. To resume, run the same command again."""
     index, count = _parse_job(job)
+    sizes = _buckets(area, bucket or [], aspect_ratios=aspect_ratios)
     with importing(), needs("cache"):
         from aura_jax.latents import build
         from aura_jax.latents.executors import EXECUTORS
@@ -132,6 +158,7 @@ def make(
             out,
             weights=weights,
             size=size,
+            buckets=sizes,
             storage_dtype=storage_dtype,
             compute_dtype=compute_dtype,
             equivariant=equivariant,
@@ -149,6 +176,7 @@ def make(
         say(f"{out}: job {job} is done; the cache is complete when all {count} jobs are done")
     else:
         say(f"{out}: {summary(manifest)}")
+        say_buckets(manifest)
         say_left_out(manifest)
 
 
@@ -219,6 +247,7 @@ def stats(folder: Folder, as_json: Json = False) -> None:
             "skipped": len(source.manifest.skipped),
             "left_out": source.manifest.left_out,
             "problems": source.manifest.problems,
+            "buckets": {str(size): n for size, n in source.manifest.buckets.items()},
         }
         print(json.dumps(dataclasses.asdict(found) | left_out, allow_nan=False))
         return
@@ -228,7 +257,16 @@ def stats(folder: Folder, as_json: Json = False) -> None:
         table.add_row(str(i), *(f"{number:.4f}" for number in numbers))
     console.print(table)
     say(f"{counted(found.count, 'latent')}; {found.clamped:.3%} of their values were clamped")
+    say_buckets(source.manifest)
     say_left_out(source.manifest)
+
+
+def _buckets(area: int | None, given: Sequence[str], *, aspect_ratios: bool) -> Sequence[Bucket]:
+    if given and (aspect_ratios or area is not None):
+        raise CacheError("--bucket names sizes: it cannot be combined with --aspect-ratios, --area")
+    if aspect_ratios != (area is not None):
+        raise CacheError("--aspect-ratios and --area go together, as in --area 256 --aspect-ratios")
+    return [Bucket.parse(text) for text in given] if area is None else of_area(area)
 
 
 def _parse_job(text: str) -> tuple[int, int]:

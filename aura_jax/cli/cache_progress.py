@@ -1,7 +1,7 @@
 """The progress bar of aura-jax cache make."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -48,13 +48,16 @@ class _Bar(Listener):
         self._latents += count
         self._bar.advance(self._task, count)
 
-    def finished(self, shard: "Shard") -> None:
-        skipped = len(shard.skipped)
+    def finished(self, shards: Sequence["Shard"]) -> None:
+        skipped = sum(len(shard.skipped) for shard in shards)
         self._skipped += skipped
         self._bar.update(self._task, advance=skipped, skipped=self._skipped)
         rate = self._latents / (time.perf_counter() - self._started)
+        first, several = shards[0], len(shards) > 1
         messages.print(
-            f"{shard.file}: {counted(shard.count, 'latent')}, "
+            f"{f'{first.index:05}' if several else first.file}: "
+            f"{counted(sum(shard.count for shard in shards), 'latent')}"
+            f"{f' of {len(shards)} sizes' if several else ''}, "
             f"{counted(skipped, 'image')} skipped, {rate:.1f} images/s"
         )
 

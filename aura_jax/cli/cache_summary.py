@@ -18,6 +18,14 @@ def summary(manifest: "Manifest") -> str:
     return f"{found}; {skipped} skipped, see its manifest.json" if manifest.skipped else found
 
 
+def say_buckets(manifest: "Manifest") -> None:
+    """Say how many latents each bucket has, from the tallest to the widest."""
+    if manifest.spec.buckets:
+        ordered = sorted(manifest.buckets.items(), key=lambda item: item[0].width / item[0].height)
+        used = [f"{size} ({size.width / size.height:.2f}): {n:,}" for size, n in ordered if n]
+        say(f"latents by width x height (ratio): {'; '.join(used)}")
+
+
 def say_left_out(manifest: "Manifest") -> None:
     """Say which files were not taken as images, and what could not be read beside images."""
     from aura_jax.images import left_out  # late, since `--help` does not need Pillow

@@ -59,6 +59,33 @@ def square(image: Image.Image, size: int) -> Pixels8:
     return np.asarray(part.resize((size, size), Image.Resampling.LANCZOS))
 
 
+def covering(
+    image: Image.Image, size: tuple[int, int]
+) -> tuple[Pixels8, tuple[float, float, float, float]]:
+    """Scale an image by one factor until it covers a size, and cut off what is left over.
+
+    The same is cut off at opposite sides, so a flipped image gives the flipped result.
+
+    Args:
+        image: the image.
+        size: the height and width in pixels.
+
+    Returns:
+        The pixels; and how many pixels of the scaled image were cut off at the top, at the left, at
+        the bottom and at the right, which need not be whole numbers.
+    """
+    height, width = size
+    is_wide = image.width * height > width * image.height
+    scale = height / image.height if is_wide else width / image.width
+    left = (image.width - width / scale) / 2 if is_wide else 0.0
+    top = 0.0 if is_wide else (image.height - height / scale) / 2
+    # Pillow computes in 32 bits, where multiples of 1/256 are exact at both sides.
+    left, top = (round(margin * 256) / 256 for margin in (left, top))
+    box = left, top, image.width - left, image.height - top
+    pixels = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, box))
+    return pixels, (top * scale, left * scale, top * scale, left * scale)
+
+
 def square_pixels(pixels: Pixels, size: int) -> Pixels:
     """Apply `square` to an image [H, W, 3] of floats in [-1, 1]."""
     return to_float(square(Image.fromarray(to_uint8(pixels)), size))

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,10 @@ from aura_jax.files import check_outside
 from aura_jax.images.io import decode_8_bit
 from aura_jax.images.left_out import bounded
 from aura_jax.images.options import Decoding
+from aura_jax.latents.buckets import Bucket, check_buckets
 from aura_jax.latents.choices import Format
 from aura_jax.latents.encode_shard import Work
-from aura_jax.latents.examples import ShardInput, find_examples, keys_sha256, sizes_sha256
+from aura_jax.latents.examples import ShardInput, find_examples, keys_of, sizes_sha256
 from aura_jax.latents.executors import Executor, LocalExecutor
 from aura_jax.latents.ledger import Ledger
 from aura_jax.latents.manifest import Environment, Manifest, Origin
@@ -33,9 +35,11 @@ from aura_jax.latents.spec import (
     AS_STORED,
     COMPUTE_DTYPES,
     CONVERTED,
-    RESIZE,
     STORAGE_DTYPES,
+    TO_BUCKET,
+    TO_SQUARE,
     CacheSpec,
+    Resize,
 )
 from aura_jax.latents.workspace import BusyError, CacheFolder
 
@@ -46,6 +50,7 @@ def make(
     *,
     weights: str = "small",
     size: int | None = None,
+    buckets: Sequence[Bucket] = (),
     storage_dtype: DTypeLike = "bfloat16",
     compute_dtype: DTypeLike | None = None,
     equivariant: bool = False,
@@ -65,8 +70,9 @@ def make(
         images: folders, tars and image files.
         out: the cache's folder.
         weights: a checkpoint in any form that `aura_jax.load` accepts.
-        size: the side in pixels to which the largest centered square of each image is scaled; None
-            keeps images unchanged, which must then all have the same size.
+        size: the side in pixels to which the largest centered square of each image is scaled.
+        buckets: sizes instead; each image is scaled to cover the one with the nearest ratio of its
+            sides, and cut. With neither, images are kept unchanged and must all have one size.
         storage_dtype: the dtype to store latents in: bfloat16, float32 or int8.
         compute_dtype: the dtype that the model computes in: bfloat16 or float32; by default float32
             on CPUs and bfloat16 on accelerators.
@@ -99,25 +105,26 @@ def make(
     sha256, config = _model(weights)
     left_out: Counter[str] = Counter()
     shards = find_examples(images, per_shard, prefix_keys=prefix_keys, left_out=left_out)
-    height, width = _size(size, config, shards, decoding)
+    height, width, resize = _size(size, buckets, config, shards, decoding)
     place = executor()
     spec = CacheSpec(
         weights=sha256,
         config=config,
         height=height,
         width=width,
-        resize=None if size is None else RESIZE,
+        resize=resize,
         storage_dtype=storage_dtype,
         compute_dtype=np.dtype(compute_dtype or default_compute_dtype(place.platform)),
         format=format,
         per_shard=per_shard,
         images=sum(len(shard.examples) for shard in shards),
-        keys=keys_sha256((each.source, [e.key for e in each.examples]) for each in shards),
+        keys=keys_of(shards),
         sizes=sizes_sha256(shards),
         prefix_keys=prefix_keys,
         colors=AS_STORED if decoding.raw_colors else CONVERTED,
         max_pixels=decoding.max_pixels,
         equivariant=equivariant,
+        buckets=tuple(sorted(buckets)),
     )
     environment = Environment(aura_jax.__version__, version("jax"), place.platform, batch)
     origin = _origin(weights, images, out)
@@ -149,28 +156,36 @@ def _encode(
 ) -> Manifest | None:
     """Encode the job's shards under the folder's lock, and finish the cache if none is missing."""
     index, count = job
-    files = [work.spec.file(shard.index) for shard in shards]
     with folder.locked(None if count == 1 else f"{index}-{count}"):
         done = folder.begin(draft)
-        folder.sweep(files[index::count])
-        todo = [each for each in shards[index::count] if files[each.index] not in done]
-        ledger = Ledger(folder, done, work.max_skipped, listener)
+        folder.sweep(draft, range(index, len(shards), count))
+        todo = [each for each in shards[index::count] if each.index not in done]
+        ledger = Ledger(folder, chain(*done.values()), work.max_skipped, listener)
         if todo:
             listener.started(sum(len(each.examples) for each in todo))
             executor.run(todo, work, ledger)
         if count == 1:
-            return folder.finish(draft, files)
+            return folder.finish(draft, len(shards))
     try:
         with folder.locked():  # succeeds only in the last job, when no other holds a lock
-            return folder.finish(draft, files)
+            return folder.finish(draft, len(shards))
     except BusyError:
         return None
 
 
 def _size(
-    size: int | None, config: AuraConfig, shards: Sequence[ShardInput], decoding: Decoding
-) -> tuple[int, int]:
-    """Return the height and width of the images that the model encodes."""
+    size: int | None,
+    buckets: Sequence[Bucket],
+    config: AuraConfig,
+    shards: Sequence[ShardInput],
+    decoding: Decoding,
+) -> tuple[int | None, int | None, Resize | None]:
+    """Return the height and width of all images, if they have one size, and how they get one."""
+    if buckets:
+        if size is not None:
+            raise CacheError(f"--size {size}: cannot be combined with buckets of other sizes")
+        check_buckets(buckets, config.downsampling)
+        return None, None, TO_BUCKET
     height, width = _first_size(shards, decoding) if size is None else (size, size)
     multiple = config.downsampling
     if min(height, width) < 1 or height % multiple or width % multiple:
@@ -179,7 +194,7 @@ def _size(
         raise CacheError(
             f"images of {width} x {height}: expected multiples of {multiple}; give --size"
         )
-    return height, width
+    return height, width, None if size is None else TO_SQUARE
 
 
 def _first_size(shards: Sequence[ShardInput], decoding: Decoding) -> tuple[int, int]:

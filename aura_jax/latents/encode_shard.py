@@ -1,27 +1,27 @@
-"""Encode the image files of one shard into one file of latents."""
+"""Encode the images of a tar or group of files into a file of latents for each size."""
 
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
-from itertools import batched
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from PIL import Image
 
-from aura_jax.config import LATENT_LIMIT
 from aura_jax.errors import CacheError, ImageError
 from aura_jax.extras import needs
-from aura_jax.files import replacing
 from aura_jax.images.io import decode_8_bit
 from aura_jax.images.readers import check_skipped
-from aura_jax.images.transforms import Pixels8, square
+from aura_jax.images.transforms import Pixels8, covering, square
+from aura_jax.latents.buckets import Bucket, nearest
 from aura_jax.latents.examples import Example, ShardInput
 from aura_jax.latents.manifest import Shard
-from aura_jax.latents.quantize import quantize
-from aura_jax.latents.shard_io import checksum, records, writing
+from aura_jax.latents.serialize import CROP, ORIGINAL_SIZE, SIZE
+from aura_jax.latents.shard_file import ShardFile, writing_shard
 from aura_jax.latents.spec import CacheSpec
 
 with needs("cache"):
@@ -60,6 +60,11 @@ class Ready(NamedTuple):
     about: dict[str, object]
     problems: Counter[str]
 
+    @property
+    def size(self) -> Bucket:
+        """The size of the image."""
+        return Bucket(*self.pixels.shape[:2])
+
 
 class Skipped(NamedTuple):
     """The reason for skipping an image."""
@@ -75,8 +80,8 @@ def encode_shard(
     threads: int,
     skipped: Mapping[str, str],
     progress: Callable[[int], None],
-) -> Shard:
-    """Encode the examples of one shard, and write its file whole or not at all.
+) -> tuple[Shard, ...]:
+    """Encode the examples of one shard, and write its files, each whole or not at all.
 
     Args:
         shard: the examples.
@@ -87,39 +92,55 @@ def encode_shard(
         progress: called after every batch with its number of latents; an exception that it raises
             ends the work.
 
+    Returns:
+        The file; in a cache with buckets one for each that an image fits, or an empty one.
+
     Raises:
         AuraError: if more than `work.max_skipped` images are skipped, sizes differ and
             `spec.resize` is None, latents are not finite, the disk fails while an image file is
             read, or the shard cannot be written.
     """
-    found = _Found(skipped, work.max_skipped)
-    count = clamped = 0
-    path = work.out / work.spec.file(shard.index)
-    with replacing(path) as temporary:
-        with writing(temporary, work.spec.format) as write:
-            ready = _read_ahead(shard, work, threads, found)
-            for abouts, latents in _encoded(ready, work.batch, encode):
-                if not np.isfinite(latents).all():
-                    raise CacheError(f"{work.weights}: gives latents that are NaN or infinite")
-                for about, latent in zip(abouts, latents, strict=True):
-                    write(quantize(latent, work.spec.storage_dtype), about)
-                count += len(latents)
-                clamped += int((np.abs(latents) >= LATENT_LIMIT).sum())
-                progress(len(latents))
-        if len(records(temporary, work.spec.format)) != count:
-            raise CacheError(f"{path}: was not written whole; is the disk full?")
-        size, sha256 = temporary.stat().st_size, checksum(temporary)
-    return Shard(
-        file=path.name,
-        source=shard.source,
-        examples=len(shard.examples),
-        count=count,
-        clamped=clamped,
-        bytes=size,
-        sha256=sha256,
-        skipped=found.here,
-        problems=dict(found.problems),
-    )
+    found, spec = _Found(skipped, work.max_skipped), work.spec
+    files: dict[Bucket, ShardFile] = {}
+    with ExitStack() as stack:
+
+        def file_for(size: Bucket) -> ShardFile:
+            if size not in files:
+                path = work.out / spec.file(shard.index, size)
+                files[size] = stack.enter_context(writing_shard(path, spec))
+            return files[size]
+
+        ready = _read_ahead(shard, work, threads, found)
+        for group, latents in _encoded(ready, work.batch, encode):
+            if not np.isfinite(latents).all():
+                raise CacheError(f"{work.weights}: gives latents that are NaN or infinite")
+            file_for(group[0].size).add(latents, [each.about for each in group])
+            progress(len(latents))
+        if not files:  # all images were skipped
+            file_for(spec.image_sizes[0])
+    return tuple(_shards(shard, spec, files, found))
+
+
+def _shards(
+    shard: ShardInput, spec: CacheSpec, files: Mapping[Bucket, ShardFile], found: "_Found"
+) -> Iterator[Shard]:
+    """Describe the files; the first also has the images without a size, which were skipped."""
+    skipped, problems = found.here, dict(found.problems)
+    for size, file in sorted(files.items()):
+        yield Shard(
+            file=spec.file(shard.index, size),
+            source=shard.source,
+            examples=file.count + len(skipped),
+            count=file.count,
+            clamped=file.clamped,
+            bytes=file.bytes,
+            sha256=file.sha256,
+            skipped=skipped,
+            problems=problems,
+            size=size if spec.buckets else None,
+            parts=len(files),
+        )
+        skipped, problems = {}, {}
 
 
 def read_example(example: Example, spec: CacheSpec) -> Ready | Skipped:
@@ -135,8 +156,8 @@ def read_example(example: Example, spec: CacheSpec) -> Ready | Skipped:
         image = decode_8_bit(
             data, example.key, spec.decoding, lambda note: problems.update([BROKEN_PROFILE])
         )
-        pixels = np.asarray(image) if spec.resize is None else square(image, spec.height)
-        return Ready(pixels, example.about(problems), problems)
+        pixels, place = _fitted(image, spec)
+        return Ready(pixels, example.about(problems) | place, problems)
     except OSError as error:
         raise CacheError(
             f"{example.image}: cannot be read now ({error.strerror or error}); "
@@ -144,6 +165,18 @@ def read_example(example: Example, spec: CacheSpec) -> Ready | Skipped:
         ) from None
     except ImageError as error:
         return Skipped(str(error).removeprefix(f"{example.key}: "))
+
+
+def _fitted(image: Image.Image, spec: CacheSpec) -> tuple[Pixels8, dict[str, object]]:
+    """Bring an image to a size that the model encodes; in a bucket, also say what was cut off."""
+    if spec.buckets:
+        size = Bucket(image.height, image.width)
+        bucket = nearest(spec.buckets, size)
+        pixels, margins = covering(image, bucket)
+        return pixels, {SIZE: bucket, ORIGINAL_SIZE: size, CROP: margins}
+    if spec.resize is None or spec.height is None:
+        return np.asarray(image), {}
+    return square(image, spec.height), {}
 
 
 class _Found:
@@ -163,11 +196,11 @@ def _read_ahead(shard: ShardInput, work: Work, threads: int, found: _Found) -> I
     """Yield the readable images in order, while threads read the next ones."""
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * work.batch)
     read = grain.MapDataset.source(shard.examples).map(partial(read_example, spec=work.spec))
-    size = work.spec.height, work.spec.width
+    sizes = work.spec.image_sizes
     for example, result in zip(shard.examples, read.to_iter_dataset(options), strict=True):
         match result:
-            case Ready(pixels) if pixels.shape[:2] != size:
-                raise CacheError(_mixed(example, pixels, size))
+            case Ready() if result.size not in sizes:
+                raise CacheError(_mixed(example, result.size, sizes[0]))
             case Ready():
                 found.problems += result.problems
                 yield result
@@ -177,11 +210,11 @@ def _read_ahead(shard: ShardInput, work: Work, threads: int, found: _Found) -> I
 
 def _encoded(
     ready: Iterable[Ready], batch: int, encode: "Encode"
-) -> Iterator[tuple[list[dict[str, object]], Float[np.ndarray, "b h w c"]]]:
-    """Yield batches of latents; the device computes a batch while the previous one is written."""
-    waiting: tuple[list[dict[str, object]], Any] | None = None
-    for group in batched(ready, batch):
-        now = [each.about for each in group], encode(np.stack([each.pixels for each in group]))
+) -> Iterator[tuple[list[Ready], Float[np.ndarray, "b h w c"]]]:
+    """Yield batches with their latents; the device computes one while the previous is written."""
+    waiting: tuple[list[Ready], Any] | None = None
+    for group in _of_one_size(ready, batch):
+        now = group, encode(np.stack([each.pixels for each in group]))
         if waiting is not None:
             yield waiting[0], np.asarray(waiting[1]).astype(np.float32)
         waiting = now
@@ -189,9 +222,20 @@ def _encoded(
         yield waiting[0], np.asarray(waiting[1]).astype(np.float32)
 
 
-def _mixed(example: Example, pixels: Pixels8, size: tuple[int, int]) -> str:
-    (height, width), (rows, columns) = pixels.shape[:2], size
+def _of_one_size(ready: Iterable[Ready], batch: int) -> Iterator[list[Ready]]:
+    """Divide images into batches of one size each; only the last of a size may be smaller."""
+    waiting: dict[Bucket, list[Ready]] = {}
+    for each in ready:
+        group = waiting.setdefault(each.size, [])
+        group.append(each)
+        if len(group) == batch:
+            yield waiting.pop(each.size)
+    yield from waiting.values()
+
+
+def _mixed(example: Example, size: Bucket, before: Bucket) -> str:
     return (
-        f"{example.image}: {width} x {height}, and images before it are {columns} x {rows}; "
-        "give --size to bring all to one size"
+        f"{example.image}: {size.width} x {size.height}, and images before it are "
+        f"{before.width} x {before.height}; give --size to bring all to one size, or --area and "
+        "--aspect-ratios to group them by their shapes"
     )

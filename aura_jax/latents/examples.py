@@ -100,19 +100,23 @@ def find_examples(
     return [ShardInput(i, source, examples) for i, (source, examples) in enumerate(groups)]
 
 
-def keys_sha256(groups: Iterable[tuple[str, Iterable[str]]]) -> str:
+def keys_sha256(groups: Iterable[tuple[int, str, Iterable[str]]]) -> str:
     """Compute a checksum of the keys of each tar, and of each run of other shards between tars.
 
     The order of keys within a tar or run, and the division of a folder into shards, do not change
     it.
 
     Args:
-        groups: the source and keys of each shard.
+        groups: the number, source and keys of each shard; those of a tar have the same number.
     """
-    numbered = enumerate(groups)
-    joined = groupby(numbered, lambda group: group[0] if is_tar(Path(group[1][0])) else -1)
-    keys = [sorted(key for _, (_, part) in parts for key in part) for _, parts in joined]
+    joined = groupby(groups, lambda group: group[0] if is_tar(Path(group[1])) else -1)
+    keys = [sorted(key for _, _, part in parts for key in part) for _, parts in joined]
     return hashlib.sha256(json.dumps(keys).encode()).hexdigest()
+
+
+def keys_of(shards: Iterable[ShardInput]) -> str:
+    """Compute the checksum of the keys of shards that are still to be made."""
+    return keys_sha256((each.index, each.source, [e.key for e in each.examples]) for each in shards)
 
 
 def sizes_sha256(shards: Iterable[ShardInput]) -> str:

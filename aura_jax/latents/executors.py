@@ -59,7 +59,7 @@ class Worker:
         shard: ShardInput,
         skipped: Mapping[str, str],
         progress: Callable[[int], None] = lambda _: None,
-    ) -> Shard:
+    ) -> tuple[Shard, ...]:
         """Encode a shard as `encode_shard` does."""
         return encode_shard(
             shard,
@@ -133,7 +133,7 @@ class RayExecutor(Executor):
 
         try:
             for done in self._pools.ActorPool(workers).map_unordered(encode, shards):
-                ledger.encoded(done.count)
+                ledger.encoded(sum(shard.count for shard in done))
                 ledger.finished(done)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aura_jax.errors import AuraError
-from aura_jax.latents.serialize import LATENT, Sample
+from aura_jax.latents.serialize import CROP, LATENT, Sample
 from aura_jax.symmetry import flip_latents
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class RandomFlip(RandomMap):
         _register()
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Any:
-        """Flip the "latent" [h, w, 16] of a sample at random, and keep its other entries.
+        """Flip the "latent" [h, w, 16] of a sample at random, and its "crop" if it has one.
 
         Args:
             sample: a dictionary with a numpy array "latent", of any stored dtype, normalized or
@@ -62,8 +62,13 @@ class RandomFlip(RandomMap):
         horizontal, vertical = (
             bool(rng.random() < p) for p in (self.p_horizontal, self.p_vertical)
         )
-        flipped = flip_latents(latent, horizontal=horizontal, vertical=vertical)
-        return {**sample, LATENT: flipped}
+        flipped = {LATENT: flip_latents(latent, horizontal=horizontal, vertical=vertical)}
+        if CROP in sample:
+            top, left, bottom, right = sample[CROP]
+            top, bottom = (bottom, top) if vertical else (top, bottom)
+            left, right = (right, left) if horizontal else (left, right)
+            flipped[CROP] = np.asarray([top, left, bottom, right], sample[CROP].dtype)
+        return {**sample, **flipped}
 
     def random_map(self, element: Sample, rng: np.random.Generator) -> Any:
         """Call the transform; Grain's DataLoader uses this name."""

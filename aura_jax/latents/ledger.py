@@ -1,6 +1,6 @@
 """A record of the finished shards of a cache, and of the skipped images."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 
 from aura_jax.images.readers import check_skipped
 from aura_jax.latents.encode_shard import ADVICE
@@ -28,13 +28,13 @@ class Ledger:
     def __init__(
         self,
         folder: CacheFolder,
-        done: Mapping[str, Shard],
+        done: Iterable[Shard],
         max_skipped: int,
         listener: Listener,
     ):
         self._folder, self._max_skipped, self._listener = folder, max_skipped, listener
         self.skipped: dict[str, str] = {}
-        for shard in done.values():
+        for shard in done:
             self.skipped |= shard.skipped
         check_skipped(self.skipped, max_skipped, ADVICE)
 
@@ -42,13 +42,14 @@ class Ledger:
         """Report newly encoded latents of an unfinished shard to the listener."""
         self._listener.encoded(count)
 
-    def finished(self, shard: Shard) -> None:
-        """Record a shard whose file is complete.
+    def finished(self, shards: Sequence[Shard]) -> None:
+        """Record the shards of a tar or group of files; their files are complete.
 
         Raises:
             ImageError: if too many images have been skipped.
         """
-        self._folder.note(shard)
-        self.skipped |= shard.skipped
-        self._listener.finished(shard)
+        for shard in shards:
+            self._folder.note(shard)
+            self.skipped |= shard.skipped
+        self._listener.finished(shards)
         check_skipped(self.skipped, self._max_skipped, ADVICE)

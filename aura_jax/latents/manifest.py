@@ -13,6 +13,7 @@ from aura_jax.dtypes import as_dtype
 from aura_jax.errors import CacheError, counted
 from aura_jax.extras import needs
 from aura_jax.files import replacing
+from aura_jax.latents.buckets import Bucket
 from aura_jax.latents.spec import SHARD_FILE, STORAGE_DTYPES, CacheSpec
 from aura_jax.latents.statistics import Statistics
 
@@ -40,6 +41,8 @@ class Shard:
         sha256: its checksum.
         skipped: the reason for each skipped image, by its key.
         problems: the number of label files and color profiles that could not be read, by kind.
+        size: the size of its images, in a cache with buckets.
+        parts: the number of files that the images of its folder or tar make, one for each size.
 
     Raises:
         CacheError: if `file` is not the name of a shard.
@@ -54,10 +57,19 @@ class Shard:
     sha256: str
     skipped: Mapping[str, str]
     problems: Mapping[str, Count] = dataclasses.field(default_factory=dict)
+    size: Bucket | None = None
+    parts: Count = 1
 
     def __post_init__(self) -> None:
         if not SHARD_FILE.fullmatch(self.file):  # other names could lead out of the folder
             raise CacheError(f"shard {self.file!r}: expected a name such as 00000.arrayrecord")
+
+    @property
+    def index(self) -> int:
+        """The number of the tar or group of files that its images come from."""
+        match = SHARD_FILE.fullmatch(self.file)
+        assert match is not None
+        return int(match["index"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,9 +130,24 @@ class Manifest:
         if self.statistics is not None and len(self.statistics.mean) != channels:
             found = counted(len(self.statistics.mean), "channel")
             raise CacheError(f"statistics of {found}, but latents have {channels}")
+        for shard in self.shards:
+            if self.size_of(shard) not in self.spec.image_sizes:
+                raise CacheError(f"shard {shard.file}: its size, {shard.size}, is not a bucket")
 
     def __len__(self) -> int:
         return sum(shard.count for shard in self.shards)
+
+    def size_of(self, shard: Shard) -> Bucket:
+        """Return the size of the images of a shard."""
+        return shard.size or self.spec.image_sizes[0]
+
+    @property
+    def buckets(self) -> dict[Bucket, int]:
+        """The number of latents of each size."""
+        counts = Counter(dict.fromkeys(self.spec.image_sizes, 0))
+        for shard in self.shards:
+            counts[self.size_of(shard)] += shard.count
+        return dict(counts)
 
     @property
     def skipped(self) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Callbacks that report the progress of a cache."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,5 +16,5 @@ class Listener:
     def encoded(self, count: int) -> None:
         """Handle this many newly encoded images."""
 
-    def finished(self, shard: "Shard") -> None:
-        """Handle a finished shard."""
+    def finished(self, shards: Sequence["Shard"]) -> None:
+        """Handle the finished shards of a tar or group of files."""

@@ -13,6 +13,7 @@ from aura_jax.latents.quantize import dequantize
 from aura_jax.latents.spec import INT8
 
 LATENT, ABOUT = "latent", "sample"  # the names of the tensor and of the header's entry
+SIZE, ORIGINAL_SIZE, CROP = "size", "original_size", "crop"  # entries of caches with buckets
 DTYPES = {"BF16": BFLOAT16, "F32": FLOAT32, "I8": INT8}  # by their names in safetensors
 
 type Sample = dict[str, Any]
@@ -52,10 +53,17 @@ def from_bytes(data: bytes) -> Sample:
 
     Returns:
         "latent": [h, w, 16] float32 within ±8; "key": the name of its image; "label" and the other
-        labels of the image, if it has any.
+        labels of the image, if it has any. From a cache with buckets also "size" and
+        "original_size", [height, width] of the encoded image and of the image file; and "crop",
+        [top, left, bottom, right], how many pixels of the scaled image were cut off at each side.
 
     Raises:
         CacheError: if the bytes are not a record of a cache.
     """
     values, about = parse(data)
-    return {LATENT: dequantize(values), **about}
+    sizes = {
+        name: np.asarray(about[name], dtype)
+        for name, dtype in ((SIZE, np.int32), (ORIGINAL_SIZE, np.int32), (CROP, np.float32))
+        if name in about
+    }
+    return {LATENT: dequantize(values), **about, **sizes}

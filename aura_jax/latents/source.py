@@ -3,12 +3,13 @@
 import bisect
 import operator
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
+from jaxtyping import Int32
 
 from aura_jax.errors import CacheError, counted
 from aura_jax.latent_stats import LatentStats
@@ -27,7 +28,9 @@ class LatentSource:
         grain.MapDataset.source(source).seed(0).shuffle().random_map(RandomFlip()).batch(256)
 
     Each sample is a dictionary of "latent", [h, w, 16] float32 within ±8; "key", the name of its
-    image; "label", if it has one; and "cls", "json" and "txt", if its tar has these files.
+    image; "label", if it has one; and "cls", "json" and "txt", if its tar has these files. Samples
+    of a cache with buckets also have the arrays "size", "original_size" and "crop", see
+    `from_bytes`; `BucketBatches` forms batches of one size from them.
 
     Files are opened on their first use, in every process that a source is pickled to.
 
@@ -68,6 +71,13 @@ class LatentSource:
         """
         return self._read(index, parse)
 
+    @cached_property
+    def sizes(self) -> Int32[np.ndarray, "n 2"]:
+        """The height and width in pixels of the image of each sample, read from the manifest."""
+        shards = self.manifest.shards
+        sizes = np.array([self.manifest.size_of(shard) for shard in shards], np.int32)
+        return sizes.reshape(-1, 2).repeat([shard.count for shard in shards], axis=0)
+
     @property
     def statistics(self) -> Statistics:
         """The statistics of the latents, which commute with the flips.
@@ -90,10 +100,12 @@ class LatentSource:
         """
         found, spec, environment = self.statistics, self.manifest.spec, self.manifest.environment
         resize = f" ({spec.resize})" if spec.resize else ""
+        sizes = [each for each, count in self.manifest.buckets.items() if count]
+        size = f"{sizes[0].width} x {sizes[0].height}" if len(sizes) == 1 else f"{len(sizes)} sizes"
         return LatentStats(
             found.mean,
             found.std,
-            f"{counted(found.count, 'image')} of {spec.width} x {spec.height}{resize}, encoded in "
+            f"{counted(found.count, 'image')} of {size}{resize}, encoded in "
             f"{spec.compute_dtype} and stored in {spec.storage_dtype}; mean and standard deviation "
             f"over all pixels of each latent and its three flips; aura-jax {environment.aura_jax}",
         )
@@ -107,7 +119,8 @@ class LatentSource:
         return f"LatentSource({str(self.folder)!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_open"}
+        made_again = ("_open", "sizes")
+        return {name: value for name, value in self.__dict__.items() if name not in made_again}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state

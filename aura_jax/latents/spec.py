@@ -10,9 +10,12 @@ from aura_jax.config import LATENT_LIMIT, AuraConfig
 from aura_jax.dtypes import FLOAT32, as_dtype
 from aura_jax.errors import CacheError
 from aura_jax.images.options import MAX_PIXELS, Decoding
+from aura_jax.latents.buckets import Bucket
 from aura_jax.latents.choices import COMPUTE_NAMES, STORAGE_NAMES, Format
 
-type Resize = Literal["largest centered square, Lanczos"]
+type Resize = Literal[
+    "largest centered square, Lanczos", "largest centered part of the bucket's ratio, Lanczos"
+]
 type Colors = Literal["converted to sRGB", "as stored"]
 
 INT8 = np.dtype(np.int8)
@@ -20,8 +23,11 @@ STORAGE_DTYPES, COMPUTE_DTYPES = (
     tuple(map(np.dtype, names)) for names in (STORAGE_NAMES, COMPUTE_NAMES)
 )
 ENDINGS: dict[Format, str] = {"arrayrecord": ".arrayrecord", "webdataset": ".tar"}
-SHARD_FILE = re.compile(rf"\d{{5,}}({'|'.join(map(re.escape, ENDINGS.values()))})", re.ASCII)
-RESIZE: Resize = "largest centered square, Lanczos"
+SHARD_FILE = re.compile(
+    rf"(?P<index>\d{{5,}})(-\d+x\d+)?({'|'.join(map(re.escape, ENDINGS.values()))})", re.ASCII
+)
+TO_SQUARE: Resize = "largest centered square, Lanczos"
+TO_BUCKET: Resize = "largest centered part of the bucket's ratio, Lanczos"
 CONVERTED: Colors = "converted to sRGB"
 AS_STORED: Colors = "as stored"
 # Increase it when a change of the code makes the same images, weights and options give different
@@ -36,7 +42,7 @@ class CacheSpec:
     Attributes:
         weights: the checkpoint's sha256.
         config: the sizes of its model.
-        height: the height in pixels of the images that the model encodes.
+        height: the height in pixels of the images that the model encodes, if all have one size.
         width: their width in pixels.
         resize: how images are brought to that size; None if all must have it already.
         storage_dtype: the dtype that latents are stored in.
@@ -52,15 +58,16 @@ class CacheSpec:
         colors: whether ICC profiles were applied. Caches without this entry were made before that.
         max_pixels: the largest number of pixels of an image; those with more are skipped.
         equivariant: whether the model is averaged over the flips.
+        buckets: the sizes of the images that the model encodes, sorted, if they have several.
 
     Raises:
-        AuraError: if a dtype is not supported, or a count is less than 1.
+        AuraError: if a dtype is not supported, a count is less than 1, or there is no size.
     """
 
     weights: str
     config: AuraConfig
-    height: int
-    width: int
+    height: int | None
+    width: int | None
     resize: Resize | None
     storage_dtype: np.dtype
     compute_dtype: np.dtype
@@ -75,13 +82,15 @@ class CacheSpec:
     colors: Colors = AS_STORED
     max_pixels: int = MAX_PIXELS
     equivariant: bool = False
+    buckets: tuple[Bucket, ...] = ()
 
     def __post_init__(self) -> None:
         as_dtype(self.storage_dtype, STORAGE_DTYPES, name="storage_dtype")
         as_dtype(self.compute_dtype, COMPUTE_DTYPES, name="compute_dtype")
-        counts = {name: getattr(self, name) for name in ("height", "width", "per_shard", "images")}
-        for name, count in counts.items():
-            if count < 1:
+        sides = () if self.buckets else ("height", "width")
+        for name in (*sides, "per_shard", "images"):
+            count = getattr(self, name)
+            if count is None or count < 1:
                 raise CacheError(f"{name} is {count}: expected 1 or more")
 
     @property
@@ -95,11 +104,23 @@ class CacheSpec:
         return Decoding(self.max_pixels, raw_colors=self.colors == AS_STORED)
 
     @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """The shape [h, w, C] of each latent."""
-        scale = self.config.downsampling
-        return self.height // scale, self.width // scale, self.config.z_channels
+    def image_sizes(self) -> tuple[Bucket, ...]:
+        """The sizes of the images that the model encodes: the buckets, or the one size."""
+        if self.height is None or self.width is None:
+            return self.buckets
+        return (Bucket(self.height, self.width),)
 
-    def file(self, index: int) -> str:
-        """Return the file name of the shard with this number, which SHARD_FILE matches."""
-        return f"{index:05}{ENDINGS[self.format]}"
+    def latent_shape(self, size: Bucket) -> tuple[int, int, int]:
+        """Return the shape [h, w, C] of the latents of images of a size."""
+        scale = self.config.downsampling
+        return size.height // scale, size.width // scale, self.config.z_channels
+
+    def file(self, index: int, size: Bucket) -> str:
+        """Return the name of a file of latents, which SHARD_FILE matches.
+
+        Args:
+            index: the number of the tar or group of files that its images come from.
+            size: the size of its images.
+        """
+        bucket = f"-{size}" if self.buckets else ""
+        return f"{index:05}{bucket}{ENDINGS[self.format]}"

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import batched
+from itertools import batched, groupby
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,11 @@ from aura_jax.checkpoint.shards import files_of
 from aura_jax.config import LATENT_LIMIT
 from aura_jax.errors import AuraError, CacheError, counted
 from aura_jax.images.transforms import Pixels8
+from aura_jax.latents.buckets import Bucket
 from aura_jax.latents.encode_shard import Skipped, read_example
 from aura_jax.latents.encoder import Encoder, EncoderFactory
-from aura_jax.latents.examples import Example, find_examples, keys_sha256
-from aura_jax.latents.manifest import NAME, Shard
+from aura_jax.latents.examples import Example, find_examples, keys_of, keys_sha256
+from aura_jax.latents.manifest import NAME, Manifest, Shard
 from aura_jax.latents.quantize import dequantize, quantize
 from aura_jax.latents.serialize import Sample, parse
 from aura_jax.latents.shard_io import checksum, records
@@ -45,14 +46,14 @@ def check_shards(source: LatentSource, progress: Callable[[int], None]) -> None:
     Raises:
         CacheError: if anything is wrong; the message lists every problem.
     """
-    spec, keys, problems = source.manifest.spec, [], []
-    for shard in source.manifest.shards:
+    manifest, keys, problems = source.manifest, [], []
+    for shard in manifest.shards:
         found = [*shard.skipped]
-        problems += _problems(source.folder / shard.file, shard, spec, found)
-        keys.append((shard.source, found))
+        problems += _problems(source.folder / shard.file, shard, manifest, found)
+        keys.append((shard.index, shard.source, found))
         progress(shard.count)
     if not problems:
-        problems += _misfits(spec, keys)
+        problems += _misfits(manifest.spec, keys)
     if problems:
         raise CacheError("\n".join(problems) + ADVICE)
 
@@ -85,14 +86,23 @@ def check_sample(
     rng = np.random.default_rng()
     drawn = sorted(rng.choice(len(source), min(count, len(source)), replace=False).tolist())
     encode, worst = encoder(spec, name, batch), 0.0
-    for indices in batched(drawn, batch):
+    for indices in _of_one_size(source, drawn, batch):
         samples = [source[index] for index in indices]
-        pixels = [_pixels(_example(examples, sample), spec) for sample in samples]
+        size = Bucket(*source.sizes[indices[0]].tolist())
+        pixels = [_pixels(_example(examples, sample), spec, size) for sample in samples]
         latents = np.asarray(encode(np.stack(pixels))).astype(np.float32)
         for sample, latent in zip(samples, latents, strict=True):
             again = dequantize(quantize(latent, spec.storage_dtype))
             worst = max(worst, _distance(sample, again))
     return worst
+
+
+def _of_one_size(
+    source: LatentSource, indices: Sequence[int], batch: int
+) -> Iterator[tuple[int, ...]]:
+    """Divide samples into batches of one size each; neighbors mostly have the same."""
+    for _, group in groupby(indices, lambda index: source.sizes[index].tolist()):
+        yield from batched(group, batch)
 
 
 def _example(examples: Mapping[str, Example], sample: Sample) -> Example:
@@ -101,11 +111,11 @@ def _example(examples: Mapping[str, Example], sample: Sample) -> Example:
     return examples[sample["key"]]
 
 
-def _pixels(example: Example, spec: CacheSpec) -> Pixels8:
+def _pixels(example: Example, spec: CacheSpec, size: Bucket) -> Pixels8:
     result = read_example(example, spec)
     if isinstance(result, Skipped):
         raise CacheError(f"{example.key}: the image cannot be read now ({result.reason})")
-    if result.pixels.shape[:2] != (spec.height, spec.width):
+    if result.size != size:
         raise CacheError(f"{example.key}: the image has another size now")
     return result.pixels
 
@@ -120,8 +130,9 @@ def _distance(sample: Sample, again: np.ndarray) -> float:
     return distance
 
 
-def _problems(path: Path, shard: Shard, spec: CacheSpec, keys: list[str]) -> Iterator[str]:
+def _problems(path: Path, shard: Shard, manifest: Manifest, keys: list[str]) -> Iterator[str]:
     """Yield every problem of a file, and add its keys to `keys`."""
+    spec, size = manifest.spec, manifest.size_of(shard)
     if not path.exists():
         yield f"{path}: missing"
         return
@@ -141,29 +152,30 @@ def _problems(path: Path, shard: Shard, spec: CacheSpec, keys: list[str]) -> Ite
         )
     for i in range(len(found)):
         try:
-            keys.append(_checked_key(found[i], spec))
+            keys.append(_checked_key(found[i], spec, size))
         except Exception as error:  # ArrayRecord raises errors of many types
             yield f"{path}, record {i}: {error}"
 
 
-def _misfits(spec: CacheSpec, keys: Sequence[tuple[str, Sequence[str]]]) -> Iterator[str]:
+def _misfits(spec: CacheSpec, keys: Sequence[tuple[int, str, Sequence[str]]]) -> Iterator[str]:
     """Yield every entry of the spec that whole shards with these sources and keys contradict."""
-    count, multiple = sum(len(found) for _, found in keys), spec.config.downsampling
+    count, multiple = sum(len(found) for *_, found in keys), spec.config.downsampling
     if count != spec.images:
         yield f"{NAME}: images is {spec.images}, but the shards have {counted(count, 'key')}"
     elif keys_sha256(keys) != spec.keys:
         yield f"{NAME}: the {counted(count, 'key')} of the shards are not those of the images"
-    for name, side in (("height", spec.height), ("width", spec.width)):
-        if side % multiple:
-            yield f"{NAME}: {name} is {side}, but images have multiples of {multiple}"
+    for size in spec.image_sizes:
+        for name, side in (("height", size.height), ("width", size.width)):
+            if side % multiple:
+                yield f"{NAME}: {name} is {side}, but images have multiples of {multiple}"
 
 
-def _checked_key(record: bytes, spec: CacheSpec) -> str:
+def _checked_key(record: bytes, spec: CacheSpec, size: Bucket) -> str:
     values, about = parse(record)
-    if (values.shape, values.dtype) != (spec.latent_shape, spec.storage_dtype):
+    expected = spec.latent_shape(size)
+    if (values.shape, values.dtype) != (expected, spec.storage_dtype):
         raise CacheError(
-            f"{values.dtype} of shape {values.shape}, "
-            f"expected {spec.storage_dtype} of {spec.latent_shape}"
+            f"{values.dtype} of shape {values.shape}, expected {spec.storage_dtype} of {expected}"
         )
     if not (np.abs(dequantize(values)) <= LATENT_LIMIT).all():
         raise CacheError(f"NaN or numbers beyond ±{LATENT_LIMIT}")
@@ -197,7 +209,6 @@ def _examples(source: LatentSource, images: Sequence[Path] | None) -> dict[str, 
         shards = find_examples(places, spec.per_shard, prefix_keys=spec.prefix_keys)
     except (AuraError, OSError) as error:
         raise CacheError(f"{error}; {ELSEWHERE}") from None
-    groups = [(each.source, [e.key for e in each.examples]) for each in shards]
-    if spec.encoding == ENCODING and keys_sha256(groups) != spec.keys:
+    if spec.encoding == ENCODING and keys_of(shards) != spec.keys:
         raise CacheError(f"the images are not those that were cached; {ELSEWHERE}")
     return {example.key: example for shard in shards for example in shard.examples}

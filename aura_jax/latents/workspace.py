@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import groupby
 from pathlib import Path
 
 from aura_jax.errors import CacheError, differences, first_of
@@ -23,6 +24,9 @@ DIGESTS = {
     "keys": "images: other names than before",
     "sizes": "images: files of other sizes in bytes than before",
 }
+
+
+type Done = dict[int, tuple[Shard, ...]]
 
 
 class BusyError(CacheError):
@@ -79,14 +83,14 @@ class CacheFolder:
                 self._check_division(job)
                 yield
 
-    def begin(self, draft: Manifest) -> dict[str, Shard]:
+    def begin(self, draft: Manifest) -> Done:
         """Start a cache, or resume the one that is there.
 
         Args:
             draft: the manifest, without its shards.
 
         Returns:
-            The finished shards by file name, without those whose file is missing or truncated.
+            The finished shards by their index, without those with a missing or truncated file.
 
         Raises:
             AuraError: if the folder holds a cache of another spec, or other files.
@@ -94,8 +98,8 @@ class CacheFolder:
         if (self.path / NAME).exists():
             finished = read_manifest(self.path)
             self._check_same(finished, draft)
-            if _is_complete(finished) and all(map(self._is_whole, finished.shards)):
-                return {shard.file: shard for shard in finished.shards}
+            if _is_complete(finished) and self._are_whole(finished.shards):
+                return dict(_by_index(finished.shards))
             self._reopen(finished)
         elif (self.notes / NAME).exists():
             self._check_same(read_manifest(self.notes), draft)
@@ -103,18 +107,22 @@ class CacheFolder:
             self.check()
             self.notes.mkdir(exist_ok=True)
             write_manifest(self.notes, draft)
-        return {shard.file: shard for shard in self._read_notes() if self._is_whole(shard)}
+        return {
+            index: shards
+            for index, shards in _by_index(self._read_notes())
+            if len(shards) == shards[0].parts and self._are_whole(shards)
+        }
 
     def note(self, shard: Shard) -> None:
         """Write the note of a shard whose file is complete."""
         write_json(self.notes / f"{shard.file}.json", shard)
 
-    def finish(self, draft: Manifest, files: Sequence[str]) -> Manifest | None:
+    def finish(self, draft: Manifest, count: int) -> Manifest | None:
         """Write the manifest if all shards are finished, and remove notes and temporary files.
 
         Args:
             draft: the manifest, without its shards.
-            files: the file names of all shards, in order.
+            count: the number of tars and groups of files.
 
         Returns:
             The manifest; None if shards are missing.
@@ -123,23 +131,25 @@ class CacheFolder:
             CacheError: if every image was skipped.
         """
         done = self.begin(draft)
-        if done.keys() != {*files}:
+        if done.keys() != {*range(count)}:
             return None
         if not (self.path / NAME).exists():
             there = read_manifest(self.notes)
-            shards = tuple(done[file] for file in files)
+            shards = tuple(shard for index in range(count) for shard in done[index])
             self._check_some(shards)
             write_manifest(self.path, dataclasses.replace(there, shards=shards))
-        self.sweep([*files, NAME])
+        self.sweep(draft, range(count))
+        remove_leftovers([self.path / NAME])
         for lock in self.path.glob(".lock.*"):
             lock.unlink(missing_ok=True)
         shutil.rmtree(self.notes, ignore_errors=True)
         return read_manifest(self.path)
 
-    def sweep(self, files: Iterable[str]) -> None:
-        """Remove the temporary files of these files that killed processes left behind."""
-        for file in files:
-            remove_leftovers(self.path / file)
+    def sweep(self, draft: Manifest, indices: Iterable[int]) -> None:
+        """Remove the temporary files of these shards that killed processes left behind."""
+        spec = draft.spec
+        names = (spec.file(index, size) for index in indices for size in spec.image_sizes)
+        remove_leftovers(self.path / name for name in names)
 
     def _check_some(self, shards: Sequence[Shard]) -> None:
         if not any(shard.count for shard in shards):
@@ -180,11 +190,11 @@ class CacheFolder:
                 raise CacheError(
                     f"{path}: is the note of {shard.file}; delete it and run the command again"
                 )
-        return shards
+        return sorted(shards, key=lambda shard: (shard.index, shard.size or ()))
 
-    def _is_whole(self, shard: Shard) -> bool:
-        path = self.path / shard.file
-        return path.exists() and path.stat().st_size == shard.bytes
+    def _are_whole(self, shards: Iterable[Shard]) -> bool:
+        paths = [(self.path / shard.file, shard.bytes) for shard in shards]
+        return all(path.exists() and path.stat().st_size == size for path, size in paths)
 
     @contextmanager
     def _lock(self, name: str, *, shared: bool) -> Iterator[None]:
@@ -198,8 +208,15 @@ class CacheFolder:
             yield
 
 
+def _by_index(shards: Iterable[Shard]) -> Iterator[tuple[int, tuple[Shard, ...]]]:
+    """Group shards by the tar or group of files that they come from."""
+    for index, group in groupby(shards, lambda shard: shard.index):
+        yield index, tuple(group)
+
+
 def _is_complete(finished: Manifest) -> bool:
     """Return whether a manifest names all shards, each once; a damaged one may not."""
     shards = {shard.file: shard for shard in finished.shards}.values()
     counts = (len(shards), sum(shard.examples for shard in shards))
-    return counts == (len(finished.shards), finished.spec.images)
+    parts = all(len(each) == each[0].parts for _, each in _by_index(finished.shards))
+    return parts and counts == (len(finished.shards), finished.spec.images)
