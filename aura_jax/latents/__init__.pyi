@@ -1,3 +1,4 @@
+from .batches import BucketBatches as BucketBatches
 from .flip import RandomFlip as RandomFlip
 from .serialize import from_bytes as from_bytes
 from .source import LatentSource as LatentSource
