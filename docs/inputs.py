@@ -22,6 +22,8 @@ def write(folder: Path) -> None:
         words = ("--out", folder / name, "--format", form, "--size", 64, "--per-shard", 2)
         invoke(app, "cache", "make", photos, *words)
     invoke(app, "cache", "stats", folder / "latents")
+    words = ("--out", folder / "ratios", "--bucket", "64x64", "--bucket", "64x48")
+    invoke(app, "cache", "make", photos, *words)
     words = ("aura_jax.cli.app", "utils", "docs", "--name", "aura-jax", "--title", "Commands")
     page = folder / "commands.md"
     subprocess.run([sys.executable, "-m", "typer", *words, "--output", page], check=True)
