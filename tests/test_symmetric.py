@@ -1,6 +1,7 @@
 """Training keeps a decoder symmetric, so that it commutes with flips whatever it learns."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -59,6 +60,30 @@ def test_a_projected_decoder_commutes_with_flips(vae: AuraEquiVAE) -> None:
         else:  # the nearest: what is removed is orthogonal to what stays
             rest = np.vdot(param - projected[name], projected[name])
             assert abs(rest) <= 1e-5 * np.vdot(param, param)
+
+
+def test_an_encoder_is_exact_if_it_downsamples_by_two_by_two_kernels(vae: AuraEquiVAE) -> None:
+    graph, params = split(vae)
+    symmetric = project(params, "encoder")
+    assert _encoder_error(merge(graph, symmetric)) > NOT_EQUIVARIANT
+    kernel = "encoder.down.0.downsample.conv.kernel"
+    symmetric[kernel] = jnp.pad(
+        project({kernel: params[kernel][:2, :2]}, "encoder")[kernel],
+        ((0, 1), (0, 1), (0, 0), (0, 0)),
+    )
+    assert _encoder_error(merge(graph, symmetric)) <= EQUIVARIANCE
+
+
+def _encoder_error(vae: AuraEquiVAE) -> float:
+    """The largest distance of encode(g·x) from g·encode(x)."""
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 10, 14, 3)).astype(np.float32)
+    z = np.asarray(aura_jax.encode(vae, x))
+    return max(
+        relative_error(
+            np.asarray(aura_jax.encode(vae, flip_images(x, **flip))), flip_latents(z, **flip)
+        )
+        for flip in FLIPS.values()
+    )
 
 
 def test_training_keeps_it_symmetric(vae_to_train: AuraEquiVAE) -> None:
