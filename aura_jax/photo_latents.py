@@ -30,6 +30,7 @@ from aura_jax.images.quality import psnr
 from aura_jax.images.transforms import Pixels, Pixels8, pad_to_multiple, to_uint8
 from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.runtime.codec import Codec
+from aura_jax.runtime.fitted import FittedCodec
 from aura_jax.symmetry import FLIPS, Flip, flip_images, flip_latents
 
 LATENTS = "latents"  # the entry of metadata that only files of latents have
@@ -87,7 +88,7 @@ def load_rgb(
     return vae
 
 
-def encode_photo(codec: Codec, pixels: Pixels) -> Latent:
+def encode_photo(codec: Codec | FittedCodec, pixels: Pixels) -> Latent:
     """Pad an image [H, W, 3] in [-1, 1] of any size as the model needs it, and encode it.
 
     Raises:
@@ -99,7 +100,7 @@ def encode_photo(codec: Codec, pixels: Pixels) -> Latent:
     return Latent(values, (0, 0, pixels.shape[1], pixels.shape[0]))
 
 
-def decode_photo(codec: Codec, latent: Latent) -> Pixels8:
+def decode_photo(codec: Codec | FittedCodec, latent: Latent) -> Pixels8:
     """Decode a latent to the image [H, W, 3] that was encoded, without the padding.
 
     Raises:
@@ -108,7 +109,7 @@ def decode_photo(codec: Codec, latent: Latent) -> Pixels8:
     return latent.cut(np.asarray(codec.decode(latent.values[None], as_uint8=True))[0])
 
 
-def reconstructions(codec: Codec, pixels: Pixels) -> dict[str, Reconstruction]:
+def reconstructions(codec: Codec | FittedCodec, pixels: Pixels) -> dict[str, Reconstruction]:
     """Encode an image, and decode its latent unchanged and with each flip.
 
     Returns:

@@ -144,7 +144,7 @@ def test_folders_and_tars_and_images_that_are_skipped(photo: Path, tmp_path: Pat
 def test_images_too_large_for_the_memory_are_skipped(
     photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The first of two images is refused by the plan of its executable."""
+    """The plans of the bucket's executable and of the first image's own are refused."""
     twin, z = tmp_path / "twin.png", tmp_path / "z.st"
     Image.open(photo).crop((0, 0, 40, 30)).save(twin)  # a size that is not refused yet
     command("encode", photo, twin, "--out", z, *WEIGHTS)
@@ -153,7 +153,7 @@ def test_images_too_large_for_the_memory_are_skipped(
         "corner: latents of shape (1, 4, 6, 16)": ("decode", z),
     }
     for refused, words in cases.items():
-        limits = Mock(side_effect=chain([0], repeat(None)))
+        limits = Mock(side_effect=chain([0, 0], repeat(None)))
         monkeypatch.setattr("aura_jax.runtime.program.device_memory", limits)
         words = *map(str, words), "--out", str(tmp_path / f"new-{words[0]}"), *WEIGHTS
         result = CliRunner().invoke(cli.app, words)

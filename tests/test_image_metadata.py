@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from aura_jax import find_images
-from aura_jax.images.io import decode_8_bit
+from aura_jax.images.io import decode_8_bit, image_size
 from tests.cache_folder import write_tar
 from tests.png_files import RGB as RGB_KIND
 from tests.png_files import chunk, png_bytes
@@ -63,8 +63,10 @@ def turned(orientation: int, name: str) -> bytes:
 @pytest.mark.parametrize("name", FORMATS)
 def test_orientation_is_applied_once_in_every_format(name: str) -> None:
     for orientation in STORED:
-        pixels = np.asarray(decode_8_bit(turned(orientation, name), "x")).astype(int)
+        data = turned(orientation, name)
+        pixels = np.asarray(decode_8_bit(data, "x")).astype(int)
         assert pixels.shape == (16, 24, 3), orientation
+        assert image_size(data, "x") == (16, 24), orientation
         assert np.abs(pixels - smooth()).max() <= 12, orientation  # of lossy formats
 
 

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence, Sized
+from contextlib import suppress
 from pathlib import Path
 from unicodedata import category
 
@@ -77,6 +78,29 @@ def unique_names(files: Sequence[ImageFile], advice: str) -> dict[ImageFile, str
 def pixels(file: ImageFile, decoding: Decoding) -> Pixels:
     """Decode an image file, and print a note if its color profile is ignored."""
     return file.pixels(decoding, lambda line: warn(f"note: {line}"))
+
+
+def sizes(
+    files: Sequence[ImageFile], decoding: Decoding, size: int | None
+) -> list[tuple[int, int]]:
+    """Read the heights and widths of images from their files' headers, to compile few programs.
+
+    Args:
+        files: the image files; those that cannot be read are left to `each`.
+        decoding: the options.
+        size: the option --size, which gives all images one size.
+
+    Returns:
+        The sizes of all images that can be read; an empty list if there can be only one size.
+    """
+    if size is not None or len(files) == 1:
+        return []
+    found = []
+    with progress() as bar:
+        for file in bar.track(files, description="sizes"):
+            with suppress(ImageError):
+                found.append(file.image_size(decoding))
+    return [each for each in found if each is not None]
 
 
 def cut(pixels: Pixels, size: int | None, offset: int | None) -> Pixels:

@@ -10,6 +10,7 @@ from aura_jax.images.color import ProfileError, to_srgb
 from aura_jax.images.levels import Alpha, Colors, needs_levels, read_levels, set_raw_mode
 from aura_jax.images.opening import checked_format, opened, take_apart
 from aura_jax.images.options import Decoding
+from aura_jax.images.source import Source
 from aura_jax.images.tags import orientation
 
 type Levels = Float[np.ndarray, "_ _ 3"]  # RGB in [0, 1]
@@ -24,6 +25,7 @@ TURNS = {  # EXIF orientation: the operation that undoes it
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIDEWAYS = range(5, 9)  # EXIF orientations whose undoing exchanges height and width
 COLOR_MODES = {1: "L", 3: "RGB", 4: "CMYK"}  # by the number of samples
 
 
@@ -42,8 +44,7 @@ def decode(data: bytes, decoding: Decoding, note: Note) -> Image.Image | Levels:
     name = checked_format(data)
     source = take_apart(name, data)
     image = opened(name, source, decoding.max_pixels)
-    exif, xmp = source.exif or image.info.get("exif"), source.xmp or image.info.get("xmp")
-    turn = None if name == "HEIC" else TURNS.get(orientation(exif, xmp))  # libheif turns it
+    turn = TURNS.get(_orientation(name, source, image))
     profile = image.info.get("icc_profile") if source.profile is None else source.profile
     if decoding.raw_colors:
         profile = None
@@ -59,6 +60,20 @@ def decode(data: bytes, decoding: Decoding, note: Note) -> Image.Image | Levels:
     if needs_levels(image, source):
         return _levels(*read_levels(image, source, load), profile, note)
     return _rgb(upright(image), profile, note)
+
+
+def upright_size(data: bytes, decoding: Decoding) -> tuple[int, int]:
+    """Return the height and width that `decode` gives an image, without decoding its pixels.
+
+    Raises:
+        ImageError: as `decode`.
+        Exception: of many types, if the file is damaged where its size is stored.
+    """
+    name = checked_format(data)
+    source = take_apart(name, data)
+    image = opened(name, source, decoding.max_pixels)
+    width, height = image.size
+    return (width, height) if _orientation(name, source, image) in SIDEWAYS else (height, width)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -77,6 +92,12 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         image = to_8_bit(np.asarray(image).astype(np.float32) / 65535, "L")
     return _rgb(image, image.info.get("icc_profile"), lambda note: None)
+
+
+def _orientation(name: str, source: Source, image: Image.Image) -> int:
+    """Return the EXIF orientation that is left to undo: libheif turns HEIC images itself."""
+    exif, xmp = source.exif or image.info.get("exif"), source.xmp or image.info.get("xmp")
+    return 1 if name == "HEIC" else orientation(exif, xmp)
 
 
 def _rgb(image: Image.Image, profile: bytes | None, note: Note) -> Image.Image:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from aura_jax.errors import ImageError
 from aura_jax.files import replacing
-from aura_jax.images.decode import Note, decode, to_8_bit
+from aura_jax.images.decode import Note, decode, to_8_bit, upright_size
 from aura_jax.images.formats import endings
 from aura_jax.images.options import Decoding
 from aura_jax.images.transforms import Pixels, Pixels8
@@ -61,6 +61,16 @@ def decode_8_bit(
     with _naming(name):
         picture = decode(data, decoding, _noting(name, note))
         return picture if isinstance(picture, Image.Image) else to_8_bit(picture)
+
+
+def image_size(data: bytes, name: str, decoding: Decoding = Decoding()) -> tuple[int, int]:
+    """Read the height and width of the upright image in a file, without decoding its pixels.
+
+    Raises:
+        ImageError: as `decode_image`; a file that is damaged elsewhere is not noticed.
+    """
+    with _naming(name):
+        return upright_size(data, decoding)
 
 
 def write_image(path: Path, pixels: Pixels8) -> None:

@@ -12,7 +12,7 @@ from aura_jax.errors import ImageError, counted, first_of
 from aura_jax.images.decode import Note
 from aura_jax.images.folders import visible_files
 from aura_jax.images.formats import HEAD
-from aura_jax.images.io import decode_image
+from aura_jax.images.io import decode_image, image_size
 from aura_jax.images.left_out import ending_of, is_image, kind_of, summary
 from aura_jax.images.options import Decoding
 from aura_jax.images.tars import TAR, Member, check_uncompressed, is_tar
@@ -85,11 +85,27 @@ class ImageFile:
         Raises:
             ImageError: if the file cannot be read or decoded; it names the file.
         """
+        return decode_image(self._data(), str(self), decoding, note)
+
+    def image_size(self, decoding: Decoding = Decoding()) -> tuple[int, int] | None:
+        """Read the height and width that `pixels` gives the image, without decoding it.
+
+        Returns:
+            None for a pipe, since it can be read only once.
+
+        Raises:
+            ImageError: if the file cannot be read or is damaged where its size is stored.
+        """
+        if self.path.is_fifo():
+            return None
+        return image_size(self._data(), str(self), decoding)
+
+    def _data(self) -> bytes:
+        """Read the file's bytes, with an ImageError that names the file if they cannot be."""
         try:
-            data = self.read()
+            return self.read()
         except OSError as error:
             raise ImageError(f"{self}: {error.strerror}") from None
-        return decode_image(data, str(self), decoding, note)
 
 
 def find_images(places: Iterable[Path]) -> list[ImageFile]:
