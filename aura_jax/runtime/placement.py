@@ -122,8 +122,13 @@ class Placement:
         return min(self.sharding.addressable_devices, key=lambda device: device.id)
 
     def local(self, vae: AuraEquiVAE) -> AuraEquiVAE:
-        """Return a copy of a model on one device of this process."""
+        """Return a copy of a model on one device of this process; on a CPU, in numpy arrays.
+
+        JAX would compile a program for each shape of weights to convert them to another dtype.
+        """
         graph, state = nnx.split(vae)
+        if self.device.platform == "cpu":
+            return nnx.merge(graph, jax.device_get(state))
         return nnx.merge(graph, jax.device_put(state, self.local_device))
 
     def put(self, x: Array | np.ndarray) -> Array:

@@ -44,7 +44,7 @@ class Program:
         self,
         name: str,
         function: Callable[[Sequence[Array], Array], Array],
-        weights: Sequence[Array | ShapeDtypeStruct],
+        weights: Sequence[Array | np.ndarray | ShapeDtypeStruct],
         dtype: np.dtype,
         placement: Placement,
         *,
