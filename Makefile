@@ -15,7 +15,11 @@ NO_PYTHON = aura-jax needs Python 3.12 or newer with venv and ensurepip, but fin
 # an interrupted installation, another folder or a Python that is too old or gone is made again.
 COMPLETE := $(shell { [ "$$(cat .venv/runs)" = '$(CURDIR)' ] && $(BIN)/python $(NEW_ENOUGH) \
 	&& $(BIN)/python -m pip --version; } >/dev/null 2>&1 && echo yes)
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+# Python compiles a module when it is first imported. pip would compile all 20,000 of PyTorch and the
+# others one after the other, for two minutes, and few of them are ever imported.
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile --editable
+INSTALL := $(BIN)/python $(PIP_INSTALL)
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-web docs x64 plans check clean incomplete
 
@@ -80,8 +84,7 @@ endef
 # CUDA plugin finds no GPU, it prints a traceback whenever JAX starts (jax 0.12).
 .venv/plans/complete: .venv/runs
 	$(BIN)/python -m venv --clear .venv/plans
-	.venv/plans/bin/python -m pip install --quiet --disable-pip-version-check --editable \
-		'.[plans,train]' beartype pytest
+	.venv/plans/bin/python $(PIP_INSTALL) '.[plans,train]' beartype pytest
 	touch $@
 
 clean:
