@@ -106,7 +106,7 @@ def test_it_starts_from_logits_of_0_and_can_learn(vgg: VGG16):
     def loss(network: PatchDiscriminator) -> jax.Array:
         return discriminator_loss(network(x), network(-x))
 
-    value, gradient = nnx.value_and_grad(loss)(network)
+    value, gradient = nnx.jit(nnx.value_and_grad(loss))(network)
     assert value == pytest.approx(2 * np.log(2))
     assert gradient["head"]["kernel"][...].any()
 
