@@ -65,6 +65,24 @@ def test_any_batch_is_computed_without_those_before_it() -> None:
         batches[30]
 
 
+def test_a_slice_computes_its_batches_when_they_are_read() -> None:
+    batches = BucketBatches(source_of(), 3, seed=0, epochs=10**15)
+    rest = batches[10**15 :]
+    assert len(rest) == 5 * 10**15
+    assert [rest[0], rest[-1]] == [batches[10**15], batches[-1]]
+    assert rest[7:9] == [batches[10**15 + 7], batches[10**15 + 8]]
+    assert [*rest[5:1:-2]] == [rest[5], rest[3]]
+    with pytest.raises(IndexError, match="batch 2: there are 2"):
+        rest[:2][2]
+
+
+def test_batches_larger_than_memory_are_those_of_all_samples() -> None:
+    source = source_of()
+    assert [*map(len, BucketBatches(source, 2**60))] == [7, 1, 4]
+    with pytest.raises(AuraError, match="no size has 1152921504606846976 samples"):
+        BucketBatches(source, 2**60, drop_remainder=True)
+
+
 def test_what_is_dropped_is_counted() -> None:
     batches = BucketBatches(source_of(), 3, seed=0, drop_remainder=True)
     assert [len(batch) for batch in batches] == [3, 3, 3]
@@ -77,6 +95,8 @@ def test_what_is_dropped_is_counted() -> None:
     [
         ({"batch_size": 0}, "batch_size=0: expected a whole number, 1 or more"),
         ({"batch_size": 2, "epochs": 0}, "epochs=0: expected a whole number, 1 or more"),
+        ({"batch_size": 2, "epochs": 2**62}, "epochs=4611686018427387904: 32281802128991715"),
+        ({"batch_size": 2, "seed": -1}, "seed=-1: expected a whole number, 0 or more"),
         ({"batch_size": 8, "drop_remainder": True}, "no size has 8 samples; give a smaller batch_"),
     ],
 )

@@ -1,6 +1,8 @@
 """Batches of one size each, from a cache with several."""
 
+import copy
 import operator
+import sys
 from collections.abc import Sequence
 from itertools import batched
 from typing import Protocol, SupportsIndex, overload, runtime_checkable
@@ -29,13 +31,14 @@ class BucketBatches(Sequence[list[int]]):
         data = grain.MapDataset.source(batches).seed(0).random_map(read)  # your read(numbers, rng)
 
     Equal arguments give equal batches on every machine, and `batches[i]` is computed without those
-    before it, so a program that was stopped goes on with `batches[done:]`.
+    before it, so a program that was stopped goes on with `batches[done:]`. A slice computes its
+    batches when they are read, and equals the list of them.
 
     Args:
         source: the cache, a `LatentSource`; or anything else with its `sizes`.
         batch_size: the number of samples in a batch. The last batch of each size may have fewer.
-        seed: the seed that orders samples and batches, differently in each epoch; None keeps the
-            order of the cache.
+        seed: the seed that orders samples and batches, differently in each epoch, 0 or more; None
+            keeps the order of the cache.
         epochs: how often all samples come.
         drop_remainder: whether to leave out batches with fewer samples; `dropped` counts these.
 
@@ -43,7 +46,8 @@ class BucketBatches(Sequence[list[int]]):
         dropped: the number of samples that each epoch leaves out.
 
     Raises:
-        AuraError: if `batch_size` or `epochs` is not a whole number above 0, or there is no batch.
+        AuraError: if `batch_size` or `epochs` is not a whole number above 0, `seed` is not one
+            above or 0, there is no batch, or there are more than Python can count.
     """
 
     def __init__(
@@ -55,9 +59,10 @@ class BucketBatches(Sequence[list[int]]):
         epochs: int = 1,
         drop_remainder: bool = False,
     ):
-        self._size = _natural("batch_size", batch_size)
-        self._epochs, self._seed = _natural("epochs", epochs), seed
-        _, bucket = np.unique(source.sizes, axis=0, return_inverse=True)
+        self._size = _whole("batch_size", batch_size, 1)
+        self._seed = None if seed is None else _whole("seed", seed, 0)
+        heights, widths = source.sizes.T.astype(np.int64)
+        _, bucket = np.unique(heights << 32 | widths, return_inverse=True)
         by_bucket = np.argsort(bucket, kind="stable")
         ends = np.cumsum(np.bincount(bucket))
         self._buckets: list[Int[np.ndarray, " n"]] = np.split(by_bucket, ends[:-1])
@@ -72,31 +77,41 @@ class BucketBatches(Sequence[list[int]]):
                 "drop_remainder=False"
             )
 
+        self._places = range(_whole("epochs", epochs, 1) * self._per_epoch)
+        if self._places.stop > sys.maxsize:
+            raise AuraError(f"epochs={epochs}: {self._places.stop} batches are too many to count")
+
     def __len__(self) -> int:
-        return self._epochs * self._per_epoch
+        return len(self._places)
 
     @overload
     def __getitem__(self, index: SupportsIndex) -> list[int]: ...
     @overload
-    def __getitem__(self, index: slice) -> list[list[int]]: ...
-    def __getitem__(self, index: SupportsIndex | slice) -> list[int] | list[list[int]]:
-        """Return the sample numbers of a batch, or of a slice of the batches.
+    def __getitem__(self, index: slice) -> "BucketBatches": ...
+    def __getitem__(self, index: SupportsIndex | slice) -> "list[int] | BucketBatches":
+        """Return the sample numbers of a batch, or a slice of the batches.
 
         Raises:
             IndexError: if there is no such batch.
         """
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        place = operator.index(index)
-        place += len(self) if place < 0 else 0
-        if not 0 <= place < len(self):
-            raise IndexError(f"batch {index}: there are {len(self)}")
-        epoch, place = divmod(place, self._per_epoch)
+            part = copy.copy(self)
+            part._places = self._places[index]
+            return part
+        try:
+            epoch, place = divmod(self._places[index], self._per_epoch)
+        except IndexError:
+            raise IndexError(f"batch {index}: there are {len(self)}") from None
         current, batches = self._current  # at once, since another thread may replace both
         if epoch != current:
             batches = self._shuffled(epoch)
             self._current = epoch, batches
         return [*batches[place]]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or len(self) != len(other):
+            return False
+        return all(map(operator.eq, self, other))
 
     def _shuffled(self, epoch: int) -> list[tuple[int, ...]]:
         """Divide the samples of each bucket into batches, in the order of an epoch."""
@@ -104,16 +119,17 @@ class BucketBatches(Sequence[list[int]]):
         batches = []
         for numbers in self._buckets:
             ordered = numbers if rng is None else rng.permutation(numbers)
-            batches += batched(ordered.tolist(), self._size)
+            # `batched` takes the memory of a whole batch, however few samples there are.
+            batches += batched(ordered.tolist(), min(self._size, len(ordered) or 1))
         if self._drop:
             batches = [batch for batch in batches if len(batch) == self._size]
         return batches if rng is None else [batches[i] for i in rng.permutation(len(batches))]
 
 
-def _natural(name: str, number: int) -> int:
+def _whole(name: str, number: int, least: int) -> int:
     try:
-        if operator.index(number) >= 1:
+        if operator.index(number) >= least:
             return operator.index(number)
     except TypeError:
         pass
-    raise AuraError(f"{name}={number!r}: expected a whole number, 1 or more")
+    raise AuraError(f"{name}={number!r}: expected a whole number, {least} or more")
