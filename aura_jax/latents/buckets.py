@@ -34,7 +34,7 @@ class Bucket(NamedTuple):
         Raises:
             CacheError: if the text is not WIDTHxHEIGHT with numbers of 1 or more.
         """
-        match = re.fullmatch(r"(\d+)x(\d+)", text, re.ASCII)
+        match = re.fullmatch(r"(\d{1,9})x(\d{1,9})", text, re.ASCII)
         if match is None or 0 in (int(match[1]), int(match[2])):
             raise CacheError(f"--bucket {text}: expected WIDTHxHEIGHT in pixels, such as 320x192")
         return cls(int(match[2]), int(match[1]))

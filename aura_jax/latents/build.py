@@ -160,7 +160,8 @@ def _encode(
         done = folder.begin(draft)
         folder.sweep(draft, range(index, len(shards), count))
         todo = [each for each in shards[index::count] if each.index not in done]
-        ledger = Ledger(folder, chain(*done.values()), work.max_skipped, listener)
+        found = chain(*done.values())
+        ledger = Ledger(folder, draft.spec, found, work.max_skipped, listener)
         if todo:
             listener.started(sum(len(each.examples) for each in todo))
             executor.run(todo, work, ledger)

@@ -53,7 +53,8 @@ class RandomFlip(RandomMap):
             rng: the generator to draw two numbers from.
 
         Raises:
-            AuraError: if "latent" is not one latent, such as a whole batch.
+            AuraError: if "latent" is not one latent, such as a whole batch, or "crop" is not four
+                numbers.
         """
         latent = sample[LATENT]
         if not isinstance(latent, np.ndarray) or latent.ndim != 3:
@@ -64,10 +65,11 @@ class RandomFlip(RandomMap):
         )
         flipped = {LATENT: flip_latents(latent, horizontal=horizontal, vertical=vertical)}
         if CROP in sample:
-            top, left, bottom, right = sample[CROP]
-            top, bottom = (bottom, top) if vertical else (top, bottom)
-            left, right = (right, left) if horizontal else (left, right)
-            flipped[CROP] = np.asarray([top, left, bottom, right], sample[CROP].dtype)
+            margins = np.asarray(sample[CROP])
+            if margins.shape != (4,):
+                raise AuraError(f"crop {sample[CROP]!r}: expected [top, left, bottom, right]")
+            order = [2 * vertical, 1 + 2 * horizontal, 2 - 2 * vertical, 3 - 2 * horizontal]
+            flipped[CROP] = margins[order]
         return {**sample, **flipped}
 
     def random_map(self, element: Sample, rng: np.random.Generator) -> Any:

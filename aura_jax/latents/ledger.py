@@ -6,6 +6,7 @@ from aura_jax.images.readers import check_skipped
 from aura_jax.latents.encode_shard import ADVICE
 from aura_jax.latents.manifest import Shard
 from aura_jax.latents.progress import Listener
+from aura_jax.latents.spec import CacheSpec
 from aura_jax.latents.workspace import CacheFolder
 
 
@@ -14,6 +15,7 @@ class Ledger:
 
     Args:
         folder: the folder of the cache, which keeps a note of each finished shard.
+        spec: the contents of the cache.
         done: the shards of earlier runs, whose skipped images count too.
         max_skipped: the number of images that may be skipped.
         listener: receives the progress.
@@ -28,11 +30,13 @@ class Ledger:
     def __init__(
         self,
         folder: CacheFolder,
+        spec: CacheSpec,
         done: Iterable[Shard],
         max_skipped: int,
         listener: Listener,
     ):
-        self._folder, self._max_skipped, self._listener = folder, max_skipped, listener
+        self._folder, self._spec = folder, spec
+        self._max_skipped, self._listener = max_skipped, listener
         self.skipped: dict[str, str] = {}
         for shard in done:
             self.skipped |= shard.skipped
@@ -48,8 +52,8 @@ class Ledger:
         Raises:
             ImageError: if too many images have been skipped.
         """
+        self._folder.note(shards, self._spec)
         for shard in shards:
-            self._folder.note(shard)
             self.skipped |= shard.skipped
         self._listener.finished(shards)
         check_skipped(self.skipped, self._max_skipped, ADVICE)

@@ -141,6 +141,11 @@ class Manifest:
         """Return the size of the images of a shard."""
         return shard.size or self.spec.image_sizes[0]
 
+    def fits(self, shard: Shard) -> bool:
+        """Return whether a shard has a size of the cache, and the file name of that size."""
+        size = self.size_of(shard)
+        return size in self.spec.image_sizes and shard.file == self.spec.file(shard.index, size)
+
     @property
     def buckets(self) -> dict[Bucket, int]:
         """The number of latents of each size."""

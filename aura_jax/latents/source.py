@@ -73,8 +73,17 @@ class LatentSource:
 
     @cached_property
     def sizes(self) -> Int32[np.ndarray, "n 2"]:
-        """The height and width in pixels of the image of each sample, read from the manifest."""
-        shards = self.manifest.shards
+        """The height and width in pixels of the image of each sample, read from the manifest.
+
+        Raises:
+            CacheError: if the manifest is damaged, and counts more latents than images.
+        """
+        shards, images = self.manifest.shards, self.manifest.spec.images
+        if len(self.manifest) > images:  # there may not be memory for so many
+            raise CacheError(
+                f"{self.folder}: its manifest counts {len(self.manifest)} latents of {images} "
+                f"images; aura-jax cache verify {self.folder} finds all that is damaged"
+            )
         sizes = np.array([self.manifest.size_of(shard) for shard in shards], np.int32)
         return sizes.reshape(-1, 2).repeat([shard.count for shard in shards], axis=0)
 

@@ -24,12 +24,13 @@ STORAGE_DTYPES, COMPUTE_DTYPES = (
 )
 ENDINGS: dict[Format, str] = {"arrayrecord": ".arrayrecord", "webdataset": ".tar"}
 SHARD_FILE = re.compile(
-    rf"(?P<index>\d{{5,}})(-\d+x\d+)?({'|'.join(map(re.escape, ENDINGS.values()))})", re.ASCII
+    rf"(?P<index>\d{{5,9}})(-\d+x\d+)?({'|'.join(map(re.escape, ENDINGS.values()))})", re.ASCII
 )
 TO_SQUARE: Resize = "largest centered square, Lanczos"
 TO_BUCKET: Resize = "largest centered part of the bucket's ratio, Lanczos"
 CONVERTED: Colors = "converted to sRGB"
 AS_STORED: Colors = "as stored"
+LONGEST = 2**31 - 1  # side of an image in pixels: sizes are int32
 # Increase it when a change of the code makes the same images, weights and options give different
 # latents or files (for example, a new treatment of transparency), so that old caches do not resume.
 ENCODING = 2
@@ -92,6 +93,11 @@ class CacheSpec:
             count = getattr(self, name)
             if count is None or count < 1:
                 raise CacheError(f"{name} is {count}: expected 1 or more")
+        if self.buckets and (self.height, self.width) != (None, None):
+            raise CacheError("a height or width beside buckets, which have their own")
+        for size in self.image_sizes:
+            if not 1 <= min(size) <= max(size) <= LONGEST:
+                raise CacheError(f"images of {size}: expected sides from 1 to {LONGEST}")
 
     @property
     def precision(self) -> Literal["highest", "fast"]:

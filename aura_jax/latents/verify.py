@@ -19,7 +19,7 @@ from aura_jax.latents.encoder import Encoder, EncoderFactory
 from aura_jax.latents.examples import Example, find_examples, keys_of, keys_sha256
 from aura_jax.latents.manifest import NAME, Manifest, Shard
 from aura_jax.latents.quantize import dequantize, quantize
-from aura_jax.latents.serialize import Sample, parse
+from aura_jax.latents.serialize import ORIGINAL_SIZE, Sample, parse
 from aura_jax.latents.shard_io import checksum, records
 from aura_jax.latents.source import LatentSource
 from aura_jax.latents.spec import ENCODING, CacheSpec
@@ -89,7 +89,7 @@ def check_sample(
     for indices in _of_one_size(source, drawn, batch):
         samples = [source[index] for index in indices]
         size = Bucket(*source.sizes[indices[0]].tolist())
-        pixels = [_pixels(_example(examples, sample), spec, size) for sample in samples]
+        pixels = [_pixels(_example(examples, each), spec, size, each) for each in samples]
         latents = np.asarray(encode(np.stack(pixels))).astype(np.float32)
         for sample, latent in zip(samples, latents, strict=True):
             again = dequantize(quantize(latent, spec.storage_dtype))
@@ -111,11 +111,12 @@ def _example(examples: Mapping[str, Example], sample: Sample) -> Example:
     return examples[sample["key"]]
 
 
-def _pixels(example: Example, spec: CacheSpec, size: Bucket) -> Pixels8:
+def _pixels(example: Example, spec: CacheSpec, size: Bucket, sample: Sample) -> Pixels8:
     result = read_example(example, spec)
     if isinstance(result, Skipped):
         raise CacheError(f"{example.key}: the image cannot be read now ({result.reason})")
-    if result.size != size:
+    original = result.about.get(ORIGINAL_SIZE, size)
+    if result.size != size or original != tuple(sample.get(ORIGINAL_SIZE, size)):
         raise CacheError(f"{example.key}: the image has another size now")
     return result.pixels
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from aura_jax.errors import CacheError, differences, first_of
 from aura_jax.files import check_folder, check_own, locked, remove_leftovers
@@ -19,6 +20,7 @@ from aura_jax.latents.manifest import (
     write_json,
     write_manifest,
 )
+from aura_jax.latents.spec import CacheSpec
 
 DIGESTS = {
     "keys": "images: other names than before",
@@ -109,13 +111,23 @@ class CacheFolder:
             write_manifest(self.notes, draft)
         return {
             index: shards
-            for index, shards in _by_index(self._read_notes())
-            if len(shards) == shards[0].parts and self._are_whole(shards)
+            for index, shards in _by_index(filter(draft.fits, self._read_notes()))
+            if _has_all_parts(shards) and self._are_whole(shards)
         }
 
-    def note(self, shard: Shard) -> None:
-        """Write the note of a shard whose file is complete."""
-        write_json(self.notes / f"{shard.file}.json", shard)
+    def note(self, shards: Sequence[Shard], spec: CacheSpec) -> None:
+        """Write the notes of a tar or group of files, whose shards are complete.
+
+        Files and notes of other sizes go: they come from images that have changed since.
+        """
+        files = {shard.file for shard in shards}
+        others = {spec.file(shards[0].index, size) for size in spec.image_sizes} - files
+        for path in map(self._note, others):
+            path.unlink(missing_ok=True)
+        for file in others:
+            (self.path / file).unlink(missing_ok=True)
+        for shard in shards:
+            write_json(self._note(shard.file), shard)
 
     def finish(self, draft: Manifest, count: int) -> Manifest | None:
         """Write the manifest if all shards are finished, and remove notes and temporary files.
@@ -170,17 +182,20 @@ class CacheFolder:
         """Turn a finished cache with missing files back into an unfinished one."""
         self.notes.mkdir(exist_ok=True)
         for shard in finished.shards:
-            self.note(shard)
+            write_json(self._note(shard.file), shard)
         write_manifest(self.notes, dataclasses.replace(finished, shards=()))
         (self.path / NAME).unlink()
 
     def _check_same(self, there: Manifest, draft: Manifest) -> None:
         before = dataclasses.replace(there.spec)  # with the defaults, which msgspec leaves out
-        if changed := differences(as_json(before), as_json(draft.spec), DIGESTS):
+        if changed := differences(_shown(before), _shown(draft.spec), DIGESTS):
             raise CacheError(
                 f"{self.path}: holds a cache of other images, weights or options; give another "
                 f"folder, or the same as before\n  " + "\n  ".join(changed)
             )
+
+    def _note(self, file: str) -> Path:
+        return self.notes / f"{file}.json"
 
     def _read_notes(self) -> list[Shard]:
         notes = sorted(path for path in self.notes.glob("[!.]*.json") if path.name != NAME)
@@ -218,5 +233,16 @@ def _is_complete(finished: Manifest) -> bool:
     """Return whether a manifest names all shards, each once; a damaged one may not."""
     shards = {shard.file: shard for shard in finished.shards}.values()
     counts = (len(shards), sum(shard.examples for shard in shards))
-    parts = all(len(each) == each[0].parts for _, each in _by_index(finished.shards))
-    return parts and counts == (len(finished.shards), finished.spec.images)
+    parts = all(_has_all_parts(each) for _, each in _by_index(finished.shards))
+    names = all(map(finished.fits, finished.shards))
+    return parts and names and counts == (len(finished.shards), finished.spec.images)
+
+
+def _shown(spec: CacheSpec) -> dict[str, Any]:
+    """Convert a spec to JSON, with buckets as in the command line."""
+    return as_json(spec) | {"buckets": ", ".join(map(str, spec.buckets))}
+
+
+def _has_all_parts(shards: Sequence[Shard]) -> bool:
+    """Return whether these are all shards of a tar or group of files."""
+    return all(shard.parts == len(shards) for shard in shards)
