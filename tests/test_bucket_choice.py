@@ -26,6 +26,9 @@ def test_buckets_of_1024_have_those_of_sdxl() -> None:
     found = {*map(str, of_area(1024))}
     sdxl = ["512x2048", "640x1536", "768x1344", "832x1216", "896x1152", "1024x1024", "1152x896"]
     assert {*sdxl, "1216x832", "1344x768", "1536x640", "2048x512"} <= found
+    assert len(found) == 33
+    # The rest of SDXL's list: for these widths, or heights, it has two sizes.
+    assert not found & {"832x1152", "896x1088", "960x1024", "704x1344"}
 
 
 @pytest.mark.parametrize("side", [64, 128, 192, 256, 320, 1024, 2048])

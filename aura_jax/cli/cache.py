@@ -72,23 +72,23 @@ def make(
         bool,
         typer.Option(
             "--aspect-ratios",
-            help="Scale each image to cover one of several sizes of about the same area, that with "
-            "the nearest ratio of its sides, and cut off the rest.",
+            help="Scale each image to cover the size with the nearest aspect ratio, out of several "
+            "with about the area of --area, and cut off the rest.",
         ),
     ] = False,
     area: Annotated[
         int | None,
         typer.Option(
-            help="Side in pixels of the square that has the area of --aspect-ratios, a multiple of "
-            "64."
+            help="Side in pixels of a square, a multiple of 64; the sizes of --aspect-ratios have "
+            "its area or a little less."
         ),
     ] = None,
     bucket: Annotated[
         list[str] | None,
         typer.Option(
             metavar="WIDTHxHEIGHT",
-            help="Size in pixels to use instead of those of --aspect-ratios, a multiple of 8; may "
-            "be given several times.",
+            help="Size in pixels for images of about its aspect ratio, in multiples of 8, instead "
+            "of the sizes of --aspect-ratios; may be given several times.",
         ),
     ] = None,
     storage_dtype: StorageDtype = "bfloat16",
@@ -118,7 +118,9 @@ def make(
     max_skipped: Annotated[
         int,
         typer.Option(
-            min=0, help="Stop with an error if more unreadable images than this are skipped."
+            min=0,
+            help="Stop with an error if more images than this are skipped, since they cannot be "
+            "read or would lose more than half of their area.",
         ),
     ] = 100,
     prefix_keys: Annotated[
