@@ -77,7 +77,7 @@ class _Timed(Executor):
     def run(self, shards: Sequence[ShardInput], work: Work, ledger: Ledger) -> None:
         (shard,) = shards
         encode, count = Encoder(work.spec, work.weights, work.batch), len(shard.examples)
-        images = np.zeros((work.batch, work.spec.height, work.spec.width, 3), np.uint8)
+        images = np.zeros((work.batch, *work.spec.image_sizes[0], 3), np.uint8)
 
         def alone() -> None:
             for _ in range(count // work.batch):
