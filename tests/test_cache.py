@@ -18,8 +18,8 @@ import aura_jax
 from aura_jax.errors import AuraError
 from aura_jax.images.transforms import square_pixels
 from aura_jax.latents import LatentSource, from_bytes
-from aura_jax.latents.encode_shard import Ready, read_example
 from aura_jax.latents.examples import find_examples
+from aura_jax.latents.read_example import Ready, read_example
 from aura_jax.latents.spec import STORAGE_DTYPES
 from tests.cache_folder import (
     SIZE,

@@ -6,21 +6,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
 
-from aura_jax.errors import CacheError, ImageError
+from aura_jax.errors import CacheError
 from aura_jax.extras import needs
-from aura_jax.images.io import decode_8_bit
 from aura_jax.images.readers import check_skipped
-from aura_jax.images.transforms import Pixels8, covering, square
-from aura_jax.latents.buckets import Bucket, nearest
+from aura_jax.latents.buckets import Bucket
 from aura_jax.latents.examples import Example, ShardInput
 from aura_jax.latents.manifest import Shard
-from aura_jax.latents.serialize import CROP, ORIGINAL_SIZE, SIZE
+from aura_jax.latents.read_example import Ready, Skipped, read_example
 from aura_jax.latents.shard_file import ShardFile, writing_shard
 from aura_jax.latents.spec import CacheSpec
 
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
     from aura_jax.latents.encoder import Encode
 
 ADVICE = "--max-skipped"
-BROKEN_PROFILE = "ignored color profile"  # a kind of problem, which the manifest counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,25 +47,6 @@ class Work:
     weights: str
     batch: int
     max_skipped: int
-
-
-class Ready(NamedTuple):
-    """An image of the size that the model encodes, and the entries to store beside its latent."""
-
-    pixels: Pixels8
-    about: dict[str, object]
-    problems: Counter[str]
-
-    @property
-    def size(self) -> Bucket:
-        """The size of the image."""
-        return Bucket(*self.pixels.shape[:2])
-
-
-class Skipped(NamedTuple):
-    """The reason for skipping an image."""
-
-    reason: str
 
 
 def encode_shard(
@@ -141,42 +118,6 @@ def _shards(
             parts=len(files),
         )
         skipped, problems = {}, {}
-
-
-def read_example(example: Example, spec: CacheSpec) -> Ready | Skipped:
-    """Read an example at the size that the model encodes, or return the reason for skipping it.
-
-    Raises:
-        CacheError: if its file cannot be read now; the image itself may be fine, so it is not
-            skipped.
-    """
-    try:
-        problems: Counter[str] = Counter()
-        data = example.image.read()
-        image = decode_8_bit(
-            data, example.key, spec.decoding, lambda note: problems.update([BROKEN_PROFILE])
-        )
-        pixels, place = _fitted(image, spec)
-        return Ready(pixels, example.about(problems) | place, problems)
-    except OSError as error:
-        raise CacheError(
-            f"{example.image}: cannot be read now ({error.strerror or error}); "
-            "run the same command again once it can"
-        ) from None
-    except ImageError as error:
-        return Skipped(str(error).removeprefix(f"{example.key}: "))
-
-
-def _fitted(image: Image.Image, spec: CacheSpec) -> tuple[Pixels8, dict[str, object]]:
-    """Bring an image to a size that the model encodes; in a bucket, also say what was cut off."""
-    if spec.buckets:
-        size = Bucket(image.height, image.width)
-        bucket = nearest(spec.buckets, size)
-        pixels, margins = covering(image, bucket)
-        return pixels, {SIZE: bucket, ORIGINAL_SIZE: size, CROP: margins}
-    if spec.resize is None or spec.height is None:
-        return np.asarray(image), {}
-    return square(image, spec.height), {}
 
 
 class _Found:

@@ -14,11 +14,11 @@ from aura_jax.config import LATENT_LIMIT
 from aura_jax.errors import AuraError, CacheError, counted
 from aura_jax.images.transforms import Pixels8
 from aura_jax.latents.buckets import Bucket
-from aura_jax.latents.encode_shard import Skipped, read_example
 from aura_jax.latents.encoder import Encoder, EncoderFactory
 from aura_jax.latents.examples import Example, find_examples, keys_of, keys_sha256
 from aura_jax.latents.manifest import NAME, Manifest, Shard
 from aura_jax.latents.quantize import dequantize, quantize
+from aura_jax.latents.read_example import Skipped, read_example
 from aura_jax.latents.serialize import ORIGINAL_SIZE, Sample, parse
 from aura_jax.latents.shard_io import checksum, records
 from aura_jax.latents.source import LatentSource
