@@ -11,6 +11,7 @@ from aura_jax import AuraEquiVAE, flip_images, flip_latents
 from aura_jax.images.quality import psnr
 from aura_jax.images.transforms import square_pixels, to_uint8
 from aura_jax.latents import normalize
+from aura_jax.model.parameters import split
 from aura_jax.symmetry import FLIPS
 from examples.sample_photographs import HELD_OUT, TRAIN
 from tests.photo_folder import read_image
@@ -69,6 +70,22 @@ def test_flips_are_learned_with_their_signs(
     assert quality(signed, flip_images(decoded, **flip)) >= 33
     assert abs(quality(signed, target) - quality(decoded, photos)) <= 0.3
     assert quality(unsigned, target) <= quality(signed, target) - 3
+
+
+def test_the_symmetric_decoder_is_exact(
+    small: AuraEquiVAE, photos: np.ndarray, latents: jax.Array
+) -> None:
+    """It reads the latents of the small checkpoint, whose encoder and statistics it has."""
+    symmetric = aura_jax.load("small-equivariant", dtype=jnp.float32)
+    assert symmetric.latent_stats == small.latent_stats
+    (_, parameters), (_, others) = split(symmetric), split(small)
+    for name, parameter in parameters.items():
+        assert not name.startswith("encoder.") or (parameter == others[name]).all(), name
+    decoded = np.asarray(aura_jax.decode(symmetric, latents))
+    assert quality(decoded, photos) >= 26.8
+    for flip in FLIPS.values():
+        turned = np.asarray(aura_jax.decode(symmetric, flip_latents(latents, **flip)))
+        assert psnr(turned, flip_images(decoded, **flip)) >= 120
 
 
 def test_its_statistics_are_about_those_of_other_photographs(

@@ -36,8 +36,9 @@ def evaluate(
     weights: Annotated[
         list[str],
         typer.Option(
-            help="The checkpoint: small (comes with the package), a file or folder, or a Hugging "
-            "Face id such as fal/AuraEquiVAE. Give it several times to compare checkpoints."
+            help="The checkpoint: small or small-equivariant (in the package), a file or folder, "
+            "or a Hugging Face id such as fal/AuraEquiVAE. Give it several times to compare "
+            "checkpoints."
         ),
     ] = [DEFAULT_WEIGHTS],  # noqa: B006  typer copies it
     out: Annotated[
