@@ -13,6 +13,7 @@ import pytest
 
 import aura_jax
 from aura_jax.cli.app import app
+from aura_jax.latents.buckets import Bucket
 from tests.cache_folder import SIZE, finished, weights
 from tests.commands import invoke, quick_environment
 from tests.conftest import ROOT
@@ -167,9 +168,12 @@ def test_the_python_about_latents_runs(weights: Path, tmp_path: Path):
     for out, form in (("latents", "arrayrecord"), ("tars", "webdataset")):
         finished(photos, tmp_path / out, weights, format=form, per_shard=2)
     invoke(app, "cache", "stats", tmp_path / "latents")
-    train, workers, torch, tars = re.findall(r"```python\n(.*?)```", LATENTS, re.DOTALL)
+    buckets = [Bucket(16, 16), Bucket(8, 24)]
+    finished(photos, tmp_path / "ratios", weights, size=None, buckets=buckets)
+    train, workers, torch, tars, ratios = re.findall(r"```python\n(.*?)```", LATENTS, re.DOTALL)
     shape, count = "    print([*batch['latent'].shape])\n", "print(len([*samples]))\n"
     scripts = {train + workers + shape: "[4, 8, 8, 16]\n"}
+    scripts[train + ratios + "print(batch['latent'].shape[1:])\n"] = "(8, 8, 16)\n"
     scripts[torch + shape + tars + count] = "[4, 8, 8, 16]\n6\n"
     for text, printed in scripts.items():
         (tmp_path / "script.py").write_text(text)
