@@ -10,18 +10,33 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from aura_jax.cli.cache_options import (
+    Area,
+    AspectRatios,
+    Batch,
+    BucketSizes,
+    CacheComputeDtype,
+    ExecutorChoice,
+    Folder,
+    FormatName,
+    Job,
+    MaxSkipped,
+    Out,
+    PerShard,
+    PrefixKeys,
+    Size,
+    StorageDtype,
+)
 from aura_jax.cli.cache_progress import watched
 from aura_jax.cli.cache_summary import counts, say_buckets, say_left_out, summary
 from aura_jax.cli.options import (
     DEFAULT_WEIGHTS,
-    SQUARE,
     Equivariant,
     Images,
     Json,
     MaxPixels,
     RawColors,
     Weights,
-    dtype_option,
 )
 from aura_jax.cli.start import importing
 from aura_jax.console import console, progress, say, warn
@@ -29,27 +44,8 @@ from aura_jax.errors import CacheError, counted
 from aura_jax.extras import needs
 from aura_jax.images.options import MAX_PIXELS, Decoding
 from aura_jax.latents.buckets import Bucket, of_area
-from aura_jax.latents.choices import COMPUTE_NAMES, STORAGE_NAMES, ExecutorName, Format
 
 JOB = re.compile(r"(\d+)/(\d+)")
-
-Folder = Annotated[
-    Path, typer.Argument(metavar="CACHE", help="The folder that `aura-jax cache make` wrote.")
-]
-
-StorageDtype = Annotated[
-    str,
-    dtype_option("--storage-dtype", "Store latents in this dtype", STORAGE_NAMES),
-]
-CacheComputeDtype = Annotated[
-    str | None,
-    dtype_option(
-        "--compute-dtype",
-        "Compute in this dtype",
-        COMPUTE_NAMES,
-        default="float32 on a CPU, bfloat16 on a GPU or TPU",
-    ),
-]
 
 cache = typer.Typer(
     no_args_is_help=True,
@@ -62,91 +58,24 @@ cache = typer.Typer(
 )
 def make(
     images: Images,
-    out: Annotated[Path, typer.Option(help="Folder to write the cache to.")],
+    out: Out,
     weights: Weights = DEFAULT_WEIGHTS,
-    size: Annotated[
-        int | None,
-        typer.Option(help=SQUARE, show_default="keep images unchanged; all must have one size"),
-    ] = None,
-    aspect_ratios: Annotated[
-        bool,
-        typer.Option(
-            "--aspect-ratios",
-            help="Scale each image to cover the size with the nearest aspect ratio, out of several "
-            "with about the area of --area, and cut off the rest.",
-        ),
-    ] = False,
-    area: Annotated[
-        int | None,
-        typer.Option(
-            help="Side in pixels of a square, a multiple of 64; the sizes of --aspect-ratios have "
-            "its area or a little less."
-        ),
-    ] = None,
-    bucket: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="WIDTHxHEIGHT",
-            help="Size in pixels for images of about its aspect ratio, in multiples of 8, instead "
-            "of the sizes of --aspect-ratios; may be given several times.",
-        ),
-    ] = None,
+    size: Size = None,
+    aspect_ratios: AspectRatios = False,
+    area: Area = None,
+    bucket: BucketSizes = None,
     storage_dtype: StorageDtype = "bfloat16",
     compute_dtype: CacheComputeDtype = None,
     equivariant: Equivariant = False,
-    format: Annotated[  # noqa: A002  the option's name
-        Format,
-        typer.Option(
-            metavar="FORMAT",
-            help="Format of the shards: arrayrecord (for Grain) or webdataset (tars).",
-        ),
-    ] = "arrayrecord",
-    batch: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Number of images to encode at once, shared by all devices and rounded up to a "
-            "multiple of them.",
-        ),
-    ] = 8,
-    per_shard: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Number of a folder's files in each shard; each tar makes one shard."
-        ),
-    ] = 4096,
-    max_skipped: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Stop with an error if more images than this are skipped, since they cannot be "
-            "read or would lose more than half of their area.",
-        ),
-    ] = 100,
-    prefix_keys: Annotated[
-        bool,
-        typer.Option(
-            "--prefix-keys",
-            help="Begin the keys of a tar's images with the tar's name, for tars with equal keys.",
-        ),
-    ] = False,
+    format: FormatName = "arrayrecord",  # noqa: A002  the option's name
+    batch: Batch = 8,
+    per_shard: PerShard = 4096,
+    max_skipped: MaxSkipped = 100,
+    prefix_keys: PrefixKeys = False,
     max_pixels: MaxPixels = MAX_PIXELS,
     raw_colors: RawColors = False,
-    executor: Annotated[
-        ExecutorName,
-        typer.Option(
-            metavar="EXECUTOR",
-            help="Where to run: local (this machine's devices) or ray (a Ray cluster).",
-        ),
-    ] = "local",
-    job: Annotated[
-        str,
-        typer.Option(
-            metavar="I/N",
-            help="Make only every N-th shard, starting at shard I, as one of N jobs that share the "
-            "work.",
-        ),
-    ] = "0/1",
+    executor: ExecutorChoice = "local",
+    job: Job = "0/1",
 ) -> None:
     """Encode a data set to shards of latents. To resume, run the same command again."""
     index, count = _parse_job(job)

@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
-from itertools import batched, groupby
 
 import numpy as np
 from jaxtyping import Float
 
 from aura_jax.config import FLIPPED_CHANNELS, LATENT_LIMIT
 from aura_jax.errors import CacheError
+from aura_jax.latents.batches import BucketBatches
 from aura_jax.latents.buckets import Bucket
 from aura_jax.latents.manifest import read_manifest, write_manifest
 from aura_jax.latents.quantize import dequantize
@@ -35,10 +35,9 @@ def measure(source: LatentSource, progress: Callable[[int], None]) -> Statistics
     if not len(source):
         raise CacheError(f"{source.folder}: holds no latents")
     moments = Moments(source.manifest.spec.config.z_channels)
-    for _, shard in groupby(range(len(source)), lambda index: source.sizes[index].tolist()):
-        for indices in batched(shard, BATCH):
-            moments.add(np.stack([_latent(source, i) for i in indices]))
-            progress(len(indices))
+    for indices in BucketBatches(source, BATCH):
+        moments.add(np.stack([_latent(source, i) for i in indices]))
+        progress(len(indices))
     clamped = sum(shard.clamped for shard in source.manifest.shards)
     return moments.result(len(source), clamped)
 

@@ -71,13 +71,17 @@ class LatentSource:
         """
         return self._read(index, parse)
 
-    @cached_property
+    @property
     def sizes(self) -> Int32[np.ndarray, "n 2"]:
         """The height and width in pixels of the image of each sample, read from the manifest.
 
         Raises:
             CacheError: if the manifest is damaged, and counts more latents than images.
         """
+        return self._sizes
+
+    @cached_property
+    def _sizes(self) -> Int32[np.ndarray, "n 2"]:
         shards, images = self.manifest.shards, self.manifest.spec.images
         if len(self.manifest) > images:  # there may not be memory for so many
             raise CacheError(
@@ -128,7 +132,7 @@ class LatentSource:
         return f"LatentSource({str(self.folder)!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        made_again = ("_open", "sizes")
+        made_again = ("_open", "_sizes")
         return {name: value for name, value in self.__dict__.items() if name not in made_again}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
