@@ -16,6 +16,7 @@ from aura_jax.latents.buckets import Bucket, of_area
 from aura_jax.latents.measure import measure
 from aura_jax.latents.verify import check_sample, check_shards
 from aura_jax.symmetry import flip_latents
+from tests.bucket_folder import BUCKETS, OPTIONS, SIZES, bucketed, shapes, write_shapes
 from tests.cache_folder import (
     cache,
     contents,
@@ -29,35 +30,7 @@ from tests.cache_folder import (
 )
 from tests.photo_folder import write_photos
 
-__all__ = ["weights"]  # a fixture
-
-BUCKETS = [Bucket(16, 16), Bucket(8, 24), Bucket(24, 8)]
-SIZES = [(40, 40), (30, 80), (44, 40), (90, 30), (20, 20), (16, 40), (33, 80), (64, 64), (80, 30)]
-OPTIONS = {"size": None, "buckets": BUCKETS}
-WIDE, UPRIGHT = Bucket(8, 24), Bucket(24, 8)
-
-
-def write_shapes(folder: Path) -> Path:
-    """Write images of smooth random colors, of several heights and widths."""
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for i, (height, width) in enumerate(SIZES):
-        coarse = Image.fromarray(rng.integers(0, 255, (4, 4, 3), np.uint8))
-        smooth = coarse.resize((width, height), Image.Resampling.BICUBIC)
-        smooth.save(folder / f"{i}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shapes(tmp_path_factory.mktemp("shapes") / "photos")
-
-
-@pytest.fixture(scope="module")
-def bucketed(tmp_path_factory: pytest.TempPathFactory, shapes: Path, weights: Path) -> Path:
-    out = tmp_path_factory.mktemp("bucketed") / "latents"
-    make(shapes, out, weights, **OPTIONS)
-    return out
+__all__ = ["bucketed", "shapes", "weights"]  # fixtures
 
 
 def test_each_image_is_in_a_file_of_its_bucket(bucketed: Path) -> None:
@@ -69,7 +42,7 @@ def test_each_image_is_in_a_file_of_its_bucket(bucketed: Path) -> None:
         "00002-8x24.arrayrecord",
     ]
     assert [sample["key"] for sample in source] == ["1", "0", "2", "3", "5", "6", "4", "7", "8"]
-    assert source.manifest.buckets == {WIDE: 3, Bucket(16, 16): 4, UPRIGHT: 2}
+    assert source.manifest.buckets == {Bucket(8, 24): 3, Bucket(16, 16): 4, Bucket(24, 8): 2}
     for sample, size in zip(source, source.sizes, strict=True):
         assert sample["size"].tolist() == size.tolist()
         assert sample["latent"].shape == (*(size // 2), 16)

@@ -15,30 +15,18 @@ from aura_jax.latents import LatentSource, RandomFlip, workspace
 from aura_jax.latents.buckets import Bucket
 from aura_jax.latents.measure import measure
 from aura_jax.latents.verify import check_sample
+from tests.bucket_folder import OPTIONS, bucketed, shapes
 from tests.cache_folder import contents, fake_encoder, make, manifest_of, weights
 
-__all__ = ["weights"]  # a fixture
-
-OPTIONS = {"size": None, "buckets": [Bucket(16, 16), Bucket(8, 24), Bucket(24, 8)], "batch": 4}
+__all__ = ["bucketed", "shapes", "weights"]  # fixtures
 
 
-def write_shapes(folder: Path) -> Path:
+def write_turnable(folder: Path) -> Path:
+    """Write images whose files have as many bytes after a quarter turn."""
     folder.mkdir(parents=True)
     for i, size in enumerate([(40, 40), (96, 24), (40, 40), (24, 96), (32, 32)]):
         Image.new("RGB", size, (50 * i, 90, 20)).save(folder / f"{i}.bmp")
     return folder
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shapes(tmp_path_factory.mktemp("shapes") / "photos")
-
-
-@pytest.fixture(scope="module")
-def bucketed(tmp_path_factory: pytest.TempPathFactory, shapes: Path, weights: Path) -> Path:
-    out = tmp_path_factory.mktemp("bucketed") / "latents"
-    make(shapes, out, weights, **OPTIONS)
-    return out
 
 
 def damaged(bucketed: Path, name: str, change: Callable[[dict], Any]) -> Path:
@@ -74,7 +62,7 @@ def test_more_latents_than_images(bucketed: Path, tmp_path: Path) -> None:
         bucketed, tmp_path.name, lambda document: document["shards"][0].update(count=2**40)
     )
     with pytest.raises(
-        CacheError, match="counts 1099511627780 latents of 5 images; aura-jax cache"
+        CacheError, match="counts 1099511627784 latents of 9 images; aura-jax cache"
     ):
         measure(LatentSource(copy), lambda count: None)
 
@@ -102,7 +90,11 @@ def test_an_image_that_is_turned_before_it_resumes(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: int
 ) -> None:
     """The file keeps its number of bytes, so the cache resumes; the image has another bucket."""
-    shapes, out, steps = write_shapes(tmp_path / "photos"), tmp_path / "latents", iter(range(notes))
+    photos, out, steps = (
+        write_turnable(tmp_path / "photos"),
+        tmp_path / "latents",
+        iter(range(notes)),
+    )
     whole = workspace.write_json
 
     def write(*words: Any) -> None:
@@ -112,21 +104,21 @@ def test_an_image_that_is_turned_before_it_resumes(
 
     monkeypatch.setattr(workspace, "write_json", write)
     with pytest.raises(KeyboardInterrupt):
-        make(shapes, out, weights, **OPTIONS)
+        make(photos, out, weights, **OPTIONS)
     monkeypatch.undo()
-    image = Image.open(shapes / "1.bmp").transpose(Image.Transpose.ROTATE_90)
-    image.save(shapes / "1.bmp")
-    make(shapes, out, weights, **OPTIONS)
-    make(shapes, out.with_name("uninterrupted"), weights, **OPTIONS)
+    image = Image.open(photos / "1.bmp").transpose(Image.Transpose.ROTATE_90)
+    image.save(photos / "1.bmp")
+    make(photos, out, weights, **OPTIONS)
+    make(photos, out.with_name("uninterrupted"), weights, **OPTIONS)
     assert contents(out) == contents(out.with_name("uninterrupted"))
 
 
 def test_another_shape_of_the_same_ratio_is_verified(weights: Path, tmp_path: Path) -> None:
-    shapes, out = write_shapes(tmp_path / "photos"), tmp_path / "latents"
-    make(shapes, out, weights, **OPTIONS)
-    Image.open(shapes / "0.bmp").resize((80, 80)).save(shapes / "0.bmp")
+    photos, out = write_turnable(tmp_path / "photos"), tmp_path / "latents"
+    make(photos, out, weights, **OPTIONS)
+    Image.open(photos / "0.bmp").resize((80, 80)).save(photos / "0.bmp")
     with pytest.raises(CacheError, match="0: the image has another size now"):
-        check_sample(LatentSource(out), 5, str(weights), [shapes], fake_encoder)
+        check_sample(LatentSource(out), 5, str(weights), [photos], fake_encoder)
 
 
 def test_changed_buckets_are_named_as_in_the_command(
