@@ -5,7 +5,7 @@ from typing import Literal
 
 from benchmarks.cases import Case
 
-type Mode = Literal["eager", "compile", "max-autotune", "plain", "highest", "fast"]
+type Mode = Literal["eager", "compile", "max-autotune", "plain", "highest", "fast", "bucket"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,7 @@ AUTOTUNED = Variant("torch.compile max-autotune", "max-autotune", ours=False)
 PLAIN = Variant("aura-jax plain", "plain", ours=True)
 DEFAULT = Variant("aura-jax", "highest", ours=True)
 FAST = Variant("aura-jax fast", "fast", ours=True)
+BUCKET = Variant("aura-jax bucket", "bucket", ours=True)
 
 
 def variants_of(case: Case, *, compiled: bool, autotuned: bool) -> list[Variant]:

@@ -12,7 +12,7 @@ from aura_jax import AuraEquiVAE, Codec
 from aura_jax.runtime.plan import Precision
 from benchmarks.flops import Part
 
-type JaxMode = Precision | Literal["plain"]
+type JaxMode = Precision | Literal["plain", "bucket"]
 
 
 class Call(NamedTuple):
@@ -29,11 +29,14 @@ def compile_calls(
 
     Args:
         vae: the model.
-        mode: "plain", or the precision of the codec.
+        mode: "plain", the precision of the codec, or "bucket" for a codec whose buckets are the
+            inputs' sizes.
         inputs: the directions, and an input for each.
     """
     if mode == "plain":
         return {part: _plain_call(vae, part, x) for part, x in inputs.items()}
+    if mode == "bucket":
+        return {part: _bucket_call(vae, part, x) for part, x in inputs.items()}
     codec = Codec(vae, precision=mode)
     return {
         part: Call(getattr(codec, part), codec._programs[part].compile(x.shape))
@@ -55,3 +58,11 @@ def _plain_call(vae: AuraEquiVAE, part: Part, x: Array) -> Call:
     # Inside jit `aura_jax.encode` does not wait for its input's range.
     compiled = jax.jit(getattr(aura_jax, part)).lower(vae, x).compile()
     return Call(lambda x: compiled(vae, x), compiled)
+
+
+def _bucket_call(vae: AuraEquiVAE, part: Part, x: Array) -> Call:
+    scale = vae.config.downsampling if part == "decode" else 1
+    *outer, channels = x.shape
+    codec = Codec(vae, buckets=[(outer[1] * scale, outer[2] * scale)])
+    # A further channel marks the pixels of an image in its bucket.
+    return Call(getattr(codec, part), codec._programs[part].compile((*outer, channels + 1)))
