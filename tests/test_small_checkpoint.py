@@ -1,4 +1,4 @@
-"""The embedded checkpoint on photographs that it was not trained on: quality and learned flips."""
+"""The embedded checkpoint on photographs that it was not trained on: quality and exact flips."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,6 @@ from aura_jax import AuraEquiVAE, flip_images, flip_latents
 from aura_jax.images.quality import psnr
 from aura_jax.images.transforms import square_pixels, to_uint8
 from aura_jax.latents import normalize
-from aura_jax.model.parameters import split
 from aura_jax.symmetry import FLIPS
 from examples.sample_photographs import HELD_OUT, TRAIN
 from tests.photo_folder import read_image
@@ -52,14 +51,14 @@ def test_photographs_held_out_are_not_trained_on() -> None:
 
 
 def test_reconstructions(photos: np.ndarray, decoded: np.ndarray) -> None:
-    assert quality(decoded, photos) >= 27
+    assert quality(decoded, photos) >= 27.9
     levels = zip(to_uint8(photos), to_uint8(decoded), strict=True)
     ssim = [structural_similarity(x, y, channel_axis=-1) for x, y in levels]
-    assert np.mean(ssim) >= 0.8
+    assert np.mean(ssim) >= 0.84
 
 
 @pytest.mark.parametrize("name", ["h", "v", "hv"])
-def test_flips_are_learned_with_their_signs(
+def test_flips_of_latents_are_exact_with_their_signs(
     small: AuraEquiVAE, photos: np.ndarray, latents: jax.Array, decoded: np.ndarray, name: str
 ) -> None:
     flip, target = FLIPS[name], flip_images(photos, **FLIPS[name])
@@ -67,25 +66,8 @@ def test_flips_are_learned_with_their_signs(
         np.asarray(aura_jax.decode(small, act(latents, **flip)))
         for act in (flip_latents, flip_images)
     )
-    assert quality(signed, flip_images(decoded, **flip)) >= 33
-    assert abs(quality(signed, target) - quality(decoded, photos)) <= 0.3
+    assert psnr(signed, flip_images(decoded, **flip)) >= 120
     assert quality(unsigned, target) <= quality(signed, target) - 3
-
-
-def test_the_symmetric_decoder_is_exact(
-    small: AuraEquiVAE, photos: np.ndarray, latents: jax.Array
-) -> None:
-    """It reads the latents of the small checkpoint, whose encoder and statistics it has."""
-    symmetric = aura_jax.load("small-equivariant", dtype=jnp.float32)
-    assert symmetric.latent_stats == small.latent_stats
-    (_, parameters), (_, others) = split(symmetric), split(small)
-    for name, parameter in parameters.items():
-        assert not name.startswith("encoder.") or (parameter == others[name]).all(), name
-    decoded = np.asarray(aura_jax.decode(symmetric, latents))
-    assert quality(decoded, photos) >= 26.8
-    for flip in FLIPS.values():
-        turned = np.asarray(aura_jax.decode(symmetric, flip_latents(latents, **flip)))
-        assert psnr(turned, flip_images(decoded, **flip)) >= 120
 
 
 def test_its_statistics_are_about_those_of_other_photographs(

@@ -27,7 +27,7 @@ def find_checkpoint(
     Without a network, or with HF_HUB_OFFLINE=1, files in that cache are used.
 
     Args:
-        path_or_repo_id: "small" or another checkpoint of the package; a file; a folder or
+        path_or_repo_id: "small", the checkpoint that comes with the package; a file; a folder or
             "owner/name", a repository, with one checkpoint; or "owner/name/file" for one of
             several. A checkpoint of several files is found by their index.
         revision: a branch, tag or commit of the repository.
@@ -74,13 +74,13 @@ def one_line(error: BaseException) -> str:
 
 def is_local(path_or_repo_id: str) -> bool:
     """Return whether `find_checkpoint` would find a local file under this name."""
-    return path_or_repo_id not in EMBEDDED and Path(path_or_repo_id).exists()
+    return path_or_repo_id != EMBEDDED and Path(path_or_repo_id).exists()
 
 
 def _local(name: str) -> Path | None:
     """Return the checkpoint of this name on this machine; None if there is none."""
-    if name in EMBEDDED:
-        return embedded_file(name)
+    if name == EMBEDDED:
+        return embedded_file()
     path = Path(name)
     try:
         if not path.exists():

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-EMBEDDED = ("small", "small-equivariant")  # in the package, with equal sizes
+EMBEDDED = "small"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +35,9 @@ def list_checkpoints() -> list[KnownCheckpoint]:
 
     Any other repository of the hub, file or folder with a checkpoint can be loaded too.
     """
-    embedded = {name: embedded_file(name) for name in EMBEDDED}
+    size = embedded_file().stat().st_size
     return [
-        *(
-            KnownCheckpoint(
-                name, "package", file.name, 4_107_219, file.stat().st_size, "Apache-2.0"
-            )
-            for name, file in embedded.items()
-        ),
+        KnownCheckpoint(EMBEDDED, "package", embedded_file().name, 4_107_219, size, "Apache-2.0"),
         KnownCheckpoint(
             "fal/AuraEquiVAE",
             "hub",
@@ -54,9 +49,9 @@ def list_checkpoints() -> list[KnownCheckpoint]:
     ]
 
 
-def embedded_file(name: str) -> Path:
-    """Return the file of a checkpoint that comes with the package."""
-    return Path(__file__).parent.parent / "weights" / f"{name}.safetensors"
+def embedded_file() -> Path:
+    """Return the file of the checkpoint that comes with the package."""
+    return Path(__file__).parent.parent / "weights" / f"{EMBEDDED}.safetensors"
 
 
 def published_file(repo: str) -> str | None:

@@ -55,10 +55,11 @@ def load(
     """Load a checkpoint; its layout, PyTorch's or Flax's, is recognized by its content.
 
     Args:
-        path_or_repo_id: "small" or "small-equivariant", which come with the package; a safetensors
-            file of any name; a folder with one checkpoint, in one file or in several with an index;
-            or a repository of the Hugging Face hub such as "fal/AuraEquiVAE" ("owner/name/file"
-            names one file in it). Without a network the hub client's cache is used.
+        path_or_repo_id: "small", the checkpoint that comes with the package (`list_checkpoints` has
+            all known names); a safetensors file of any name; a folder with one checkpoint, in one
+            file or in several with an index; or a repository of the Hugging Face hub such as
+            "fal/AuraEquiVAE" ("owner/name/file" names one file in it). Without a network the hub
+            client's cache is used.
         config: the sizes that the file must have; by default those in its metadata or in
             config.json beside the only checkpoint of a folder or, without both, those that the
             shapes of its tensors imply.

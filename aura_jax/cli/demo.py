@@ -23,9 +23,9 @@ def demo(
     weights: Annotated[
         list[str],
         typer.Option(
-            help="The checkpoint: small or small-equivariant (in the package), a file or folder, "
-            "or a Hugging Face id such as fal/AuraEquiVAE. Give it several times to choose between "
-            "checkpoints on the page."
+            help="The checkpoint: small (comes with the package), a file or folder, or a Hugging "
+            "Face id such as fal/AuraEquiVAE. Give it several times to choose between checkpoints "
+            "on the page."
         ),
     ] = [DEFAULT_WEIGHTS],  # noqa: B006  Typer copies it
     port: Annotated[

@@ -20,8 +20,8 @@ def info(
         str,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="The checkpoint: small or small-equivariant (in the package), a file or folder, "
-            "or a Hugging Face id. It may also be a file that `aura-jax encode` wrote.",
+            help="The checkpoint: small (comes with the package), a file or folder, or a Hugging "
+            "Face id. It may also be a file that `aura-jax encode` wrote.",
         ),
     ],
     prefix: Prefix = None,

@@ -53,8 +53,8 @@ Images = Annotated[
 Weights = Annotated[
     str,
     typer.Option(
-        help="The checkpoint: small or small-equivariant (in the package), a file or folder, or a "
-        "Hugging Face id such as fal/AuraEquiVAE."
+        help="The checkpoint: small (comes with the package), a file or folder, or a Hugging Face "
+        "id such as fal/AuraEquiVAE."
     ),
 ]
 Prefix = Annotated[

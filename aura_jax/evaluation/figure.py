@@ -77,7 +77,7 @@ def _bars(axes: Axes, report: Report, measure: str) -> None:
         )
         axes.plot(np.broadcast_to(place, dots.shape), dots, "k.", ms=3, alpha=0.4)
     axes.set_xticks(x, [label.replace(" ", "\n") for label in labels])
-    axes.margins(y=0.3)  # for the numbers and the legend
+    axes.margins(y=0.2 + 0.1 * len(report.models))  # for the numbers and the legend
     for text in axes.legend(loc="upper left", fontsize=8).get_texts():
         text.set_parse_math(False)
 

@@ -26,7 +26,7 @@ def save_pretrained(
     if not str(folder):  # as a path it would be the working folder
         raise AuraError('"": expected a folder; "." is the working folder')
     name = Path(folder).resolve().name  # that of "." too
-    _save(vae, Path(folder), photographs, name=f"./{name}" if name in EMBEDDED else name)
+    _save(vae, Path(folder), photographs, name=f"./{name}" if name == EMBEDDED else name)
 
 
 def push_to_hub(
