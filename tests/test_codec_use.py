@@ -93,9 +93,9 @@ def test_pickle_keeps_weights_and_settings(codec: Codec, latents: np.ndarray) ->
 
 
 def test_pickle_of_another_platform_is_refused(codec: Codec) -> None:
-    state = {**codec.__getstate__(), "platform": "tpu"}
+    restore, (settings, folder, _, weights) = codec._programs.__reduce__()
     with pytest.raises(AuraError, match=r"made for the platform tpu, .* runs on cpu: make a codec"):
-        object.__new__(Codec).__setstate__(state)
+        restore(settings, folder, "tpu", weights)
 
 
 def test_repr_is_one_line(codec: Codec, latents: np.ndarray) -> None:

@@ -24,7 +24,7 @@ from aura_jax.latents.quantize import dequantize, quantize
 from aura_jax.latents.spec import STORAGE_DTYPES
 from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.runtime.codec import Codec
-from aura_jax.runtime.functional import check_range
+from aura_jax.runtime.inputs import check_range
 from aura_jax.symmetry import flip_images, flip_latents
 from aura_jax.training.networks.lpips import LPIPS
 

@@ -3,7 +3,8 @@
 `__init__.pyi` lists the public names. The modules are for those who change the package:
 
 - `functional`: `encode` and `decode`
-- `codec`: `Codec`, which holds one model ready to run
+- `codec`: `Codec`, which holds one model ready to run; its programs (`codec_programs`), the checks
+  of its `inputs`, how batches are padded for the programs (`runner`, `shapes`, `buckets`)
 - `compilation`: `compile_for`, which compiles for devices that need not be here
 - `export`: `export`, which writes programs that run without this package; `export_loader`, which
   runs them; their platforms (`choices`)

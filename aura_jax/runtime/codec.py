@@ -1,35 +1,27 @@
 """A model prepared for speed: rearranged weights, and one executable for each shape."""
 
 import copy
-import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.core
 import numpy as np
 from jax.sharding import Sharding
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
-from aura_jax.arrays import check_array
-from aura_jax.dtypes import FLOATS, as_dtype
-from aura_jax.errors import ArrayError, AuraError
-from aura_jax.images.transforms import to_float, to_uint8
-from aura_jax.model.autoencoder import AuraEquiVAE, equivariant
+from aura_jax.dtypes import as_dtype
+from aura_jax.errors import ArrayError
+from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.runtime.buckets import Buckets
-from aura_jax.runtime.executables import ExecutableFolder, Identity, environment
-from aura_jax.runtime.functional import check_finite, check_range
-from aura_jax.runtime.networks import PARTS, network_program
+from aura_jax.runtime.codec_programs import CodecPrograms, Settings
+from aura_jax.runtime.executables import ExecutableFolder
+from aura_jax.runtime.inputs import LEVELS, check_images, check_latents, check_list
 from aura_jax.runtime.placement import Placement
-from aura_jax.runtime.plan import Plan, Precision, masked_plan, plan_for
-from aura_jax.runtime.program import Program
-from aura_jax.runtime.rewrite import abstract_rewritten, rewritten
-from aura_jax.runtime.runner import Progress, Runner, check_arrays
+from aura_jax.runtime.plan import Precision
+from aura_jax.runtime.runner import Progress, Runner
 from aura_jax.runtime.shapes import Shapes
-
-LEVELS = np.dtype(np.uint8)
 
 type Images = Float[Array, "b h w c"] | UInt8[Array, "b h w c"]
 
@@ -98,42 +90,16 @@ class Codec:
         compute = vae.encoder.conv_in.dtype if dtype is None else dtype
         assert compute is not None, "AuraEquiVAE gives its layers a dtype"
         self.config, self.dtype = vae.config, as_dtype(compute)
-        self._averaged = vae.encoder.averaged  # as `equivariant` sets it in both networks
         self.precision: Precision = precision
         self._place = Placement.of(vae) if sharding is None else Placement(sharding)
-        self._folder = None if executables is None else ExecutableFolder(executables)
+        folder = None if executables is None else ExecutableFolder(executables)
+        averaged = vae.encoder.averaged  # as `equivariant` sets it in both networks
+        settings = Settings(
+            self.config, averaged, self.dtype, precision, self._place, bucketed=buckets is not None
+        )
+        self._buckets = None if buckets is None else Buckets(buckets, self.config.downsampling)
         self._shapes = Shapes()
-        self._buckets = self._checked(buckets)
-        plan = self._plan()
-        with self._place.context():
-            model = rewritten(self._place.local(vae), self.dtype, plan)
-            self._programs = self._made(plan, model)
-
-    def _checked(self, sizes: Iterable[Sequence[int]] | None) -> Buckets | None:
-        if sizes is None:
-            return None
-        if self._averaged or self._place.shards[1] > 1:
-            other = "an equivariant model" if self._averaged else "a sharding of rows"
-            raise ArrayError(f"buckets: cannot be combined with {other}")
-        return Buckets(sizes, self.config.downsampling)
-
-    def _plan(self) -> Plan:
-        plan = plan_for(self._place, self.dtype, self.precision)
-        return plan if self._buckets is None else masked_plan(plan)
-
-    def _made(self, plan: Plan, model: AuraEquiVAE) -> dict[str, Program]:
-        """Make the four programs from a rewritten model."""
-        place, dtype, marked = self._place, self.dtype, self._buckets is not None
-        programs = {
-            part: network_program(part, model, dtype, plan, place, marked=marked) for part in PARTS
-        } | {
-            "from_levels": Program("images", lambda _, x: to_float(x), [], LEVELS, place),
-            "to_levels": Program("images", lambda _, x: to_uint8(x), [], dtype, place),
-        }
-        if self._folder is not None:
-            for name, program in programs.items():
-                program.load = self._folder.loader(name, self._identity(), place.devices)
-        return programs
+        self._programs = CodecPrograms.of(vae, settings, folder)
 
     def encode(self, images: Array | np.ndarray, *, check: bool = False) -> Float[Array, "b h w z"]:
         """Encode images to latents [B, H/8, W/8, 16], clamped to ±8.
@@ -151,7 +117,7 @@ class Codec:
                 the sharding, the device has too little memory, or `warmup(guard=True)` was called
                 and the shape is not compiled.
         """
-        self._check_images(images, check)
+        check_images(images, self.config, self._place, wait=check)
         return self._runner.run(self._encoding(images.dtype), images, 1)
 
     def decode(
@@ -168,7 +134,7 @@ class Codec:
         Raises:
             ArrayError: in the same cases as `encode`.
         """
-        self._check_latents(latents, check)
+        check_latents(latents, self.config, self._place, wait=check)
         return self._runner.run(self._decoding(as_uint8), latents, self.config.downsampling)
 
     def encode_many(
@@ -189,9 +155,9 @@ class Codec:
             ArrayError: as `encode`, and if the images have several sizes or dtypes and the codec
                 has no buckets.
         """
-        check_arrays("images", images)
+        check_list("images", images)
         for image in images:
-            self._check_images(image[None], check=False)
+            check_images(image[None], self.config, self._place, wait=False)
         return self._runner.run_many("images", images, 1, self._encoding, progress)
 
     def decode_many(
@@ -214,9 +180,9 @@ class Codec:
         Raises:
             ArrayError: as `encode_many`.
         """
-        check_arrays("latents", latents)
+        check_list("latents", latents)
         for each in latents:
-            self._check_latents(each[None], check=False)
+            check_latents(each[None], self.config, self._place, wait=False)
         names = self._decoding(as_uint8)
         return self._runner.run_many(
             "latents", latents, self.config.downsampling, lambda _: names, progress
@@ -253,14 +219,9 @@ class Codec:
                 raise ArrayError(f"shape {tuple(shape)}: expected (batch, height, width)")
             images = np.zeros((*shape[:3], *(shape[3:] or (self.config.in_channels,))), np.uint8)
             height, width = self._runner.bucket("images", tuple(shape[1:3]), 1)
-            declared = (self._place.whole_batch(shape[0]), height, width)
-            self._shapes.declared.add(declared)  # before the call: it would pad to a larger one
-            try:
+            with self._shapes.declaring((self._place.whole_batch(shape[0]), height, width)):
                 latents = self.encode(images)
                 jax.block_until_ready(self.decode(latents, as_uint8=True) if decode else latents)
-            except ArrayError:
-                self._shapes.declared.discard(declared)
-                raise
         self._shapes.guarded = guard
 
     def save_executables(self, folder: str | Path) -> None:
@@ -278,18 +239,13 @@ class Codec:
                 store an executable. That is so on a CPU for those from JAX's compilation cache,
                 which already saves their compilation.
         """
-        kept = ExecutableFolder(folder)
-        for name, program in self._programs.items():
-            for shape, compiled in program.compiled.items():
-                kept.save(
-                    name, shape, self._identity(), compiled, self._place.devices, program.try_out
-                )
+        self._programs.save_executables(ExecutableFolder(folder))
 
     def __repr__(self) -> str:
         """Describe the codec in one line."""
         shapes = {name: program.shapes for name, program in self._programs.items()}
         compiled = ", ".join(map(str, (*shapes["encode"], *shapes["decode"]))) or "none"
-        averaged = "equivariant, " if self._averaged else ""
+        averaged = "equivariant, " if self._programs.settings.averaged else ""
         return (
             f"Codec({averaged}{self.config}, {self.dtype}, {self.precision!r}, on {self._place}, "
             f"compiled for {compiled})"
@@ -305,62 +261,12 @@ class Codec:
         """Copy as `copy.copy` does."""
         return copy.copy(self)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return all but the executables, which depend on this process."""
-        weights = {part: self._programs[part].weights for part in PARTS}
-        kept = {name: value for name, value in vars(self).items() if name != "_programs"}
-        return {**kept, "platform": self._place.device.platform, "weights": weights}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Make the programs again.
-
-        Raises:
-            AuraError: if the codec was made for another platform, whose kernels differ.
-        """
-        platform, weights = state.pop("platform"), state.pop("weights")
-        vars(self).update(state)
-        if platform != self._place.device.platform:
-            raise AuraError(
-                f"this codec was made for the platform {platform}, and this process runs on "
-                f"{self._place.device.platform}: make a codec from the model here"
-            )
-        plan = self._plan()
-        model = abstract_rewritten(self.config, self.dtype, plan)
-        self._programs = self._made(plan, equivariant(model) if self._averaged else model)
-        for part in PARTS:
-            self._programs[part].place(weights[part])
-
     @property
     def _runner(self) -> Runner:
         return Runner(self._programs, self._place, self._shapes, self._buckets)
-
-    def _identity(self) -> Identity:
-        return {
-            "config": dataclasses.asdict(self.config),
-            "settings": [str(self.dtype), self.precision, str(self._place), self._averaged],
-            **environment(self._place.devices),
-        }
-
-    def _check_images(self, images: Array | np.ndarray, check: bool) -> None:
-        config = self.config
-        side = config.downsampling
-        check_array("images", images, config.in_channels, dtypes=(*FLOATS, LEVELS), min_side=side)
-        self._place.check_rows("images", images.shape, side)
-        if images.dtype != LEVELS and _has_values_to_check(images, check):
-            check_range(images)
-
-    def _check_latents(self, latents: Array | np.ndarray, check: bool) -> None:
-        check_array("latents", latents, self.config.z_channels)
-        self._place.check_rows("latents", latents.shape, 1)
-        if _has_values_to_check(latents, check):
-            check_finite(latents)
 
     def _encoding(self, dtype: np.dtype) -> Sequence[str]:
         return ("from_levels", "encode") if dtype == LEVELS else ("encode",)
 
     def _decoding(self, as_uint8: bool) -> Sequence[str]:
         return ("decode", "to_levels") if as_uint8 else ("decode",)
-
-
-def _has_values_to_check(x: Array | np.ndarray, check: bool) -> bool:
-    return isinstance(x, np.ndarray) or (check and not isinstance(x, jax.core.Tracer))

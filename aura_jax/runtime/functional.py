@@ -12,12 +12,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from aura_jax.arrays import check_array
-from aura_jax.errors import ArrayError
 from aura_jax.model.autoencoder import AuraEquiVAE
+from aura_jax.runtime.inputs import check_range
 from aura_jax.runtime.placement import on_auto_axes
-
-# Resampling exceeds [-1, 1] slightly; 8-bit levels in a float array exceed it by far.
-PIXEL_LIMIT = 2.0
 
 
 @jax.jit
@@ -86,25 +83,3 @@ def _without_stats(vae: AuraEquiVAE) -> AuraEquiVAE:
     plain = copy.copy(vae)
     object.__setattr__(plain, "latent_stats", None)  # Flax 0.12 refuses assignments inside jit
     return plain
-
-
-def check_range(images: Array | np.ndarray) -> None:
-    """Check that floats are about in [-1, 1], which waits for their values.
-
-    Raises:
-        ArrayError: if they are far outside, or some are NaN.
-    """
-    low, high = float(images.min()), float(images.max())
-    if not (low >= -PIXEL_LIMIT and high <= PIXEL_LIMIT):  # so that NaN is caught too
-        raise ArrayError(f"images range over [{low:g}, {high:g}]: expected about [-1, 1]")
-
-
-def check_finite(latents: Array | np.ndarray) -> None:
-    """Check that latents have no NaN or infinity, which waits for their values.
-
-    Raises:
-        ArrayError: if they have.
-    """
-    largest = float(abs(latents).max())
-    if not largest < float("inf"):
-        raise ArrayError("latents have NaN or infinite values, which decode to a black image")

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from aura_jax.arrays import check_is_array
 from aura_jax.errors import ArrayError, first_of
 from aura_jax.runtime.buckets import Buckets, Sides, batches, cut, marked
 from aura_jax.runtime.placement import Placement
@@ -19,18 +18,6 @@ from aura_jax.runtime.program import Program
 from aura_jax.runtime.shapes import Shapes
 
 type Progress = Callable[[Iterable[list[int]]], Iterable[list[int]]]
-
-
-def check_arrays(name: str, arrays: Any) -> None:
-    """Check that something is a list of arrays, or a batch.
-
-    Raises:
-        ArrayError: if it is not.
-    """
-    if not isinstance(arrays, Sequence | np.ndarray | jax.Array):
-        raise ArrayError(f"{name} of type {type(arrays).__name__}: expected a list of arrays")
-    for each in arrays:
-        check_is_array(name, each)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """The shapes that a codec was warmed up for."""
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import jax.core
 import jax.numpy as jnp
@@ -22,6 +24,16 @@ class Shapes:
 
     declared: set[tuple[int, int, int]] = dataclasses.field(default_factory=set)
     guarded: bool = False
+
+    @contextmanager
+    def declaring(self, batch: tuple[int, int, int]) -> Iterator[None]:
+        """Declare a batch for the block that runs it first, and keep it unless that is refused."""
+        self.declared.add(batch)  # before the block, which would pad to a larger one
+        try:
+            yield
+        except ArrayError:
+            self.declared.discard(batch)
+            raise
 
     def padded(self, x: Array | np.ndarray, scale: int, batch: Size) -> Array | np.ndarray:
         """Pad a batch with zeros to the smallest declared size that holds it.
