@@ -3,13 +3,11 @@
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
+from aura_jax.cli import evaluate_options as option
 from aura_jax.cli.options import (
     DEFAULT_WEIGHTS,
-    SQUARE,
     Images,
     Json,
     MaxPixels,
@@ -33,47 +31,13 @@ SAME_NAMES = "their reconstructions are written to one folder; rename them, or o
 
 def evaluate(
     images: Images,
-    weights: Annotated[
-        list[str],
-        typer.Option(
-            help="The checkpoint: small or small-equivariant (in the package), a file or folder, "
-            "or a Hugging Face id such as fal/AuraEquiVAE. Give it several times to compare "
-            "checkpoints."
-        ),
-    ] = [DEFAULT_WEIGHTS],  # noqa: B006  typer copies it
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="The folder to write evaluation.json, a figure, and the originals and "
-            "reconstructions as PNG files to.",
-            show_default="none: only print",
-        ),
-    ] = None,
-    size: Annotated[int, typer.Option(help=SQUARE)] = 256,
-    flips: Annotated[
-        bool, typer.Option("--flips", help="Measure decoded flips of latents too.")
-    ] = False,
-    storage: Annotated[
-        bool,
-        typer.Option(
-            "--storage",
-            help="Measure latents as a cache stores them too: in bfloat16, float32 and int8.",
-        ),
-    ] = False,
-    equivariant: Annotated[
-        bool,
-        typer.Option(
-            "--equivariant",
-            help="Measure each model averaged over the flips too, which takes four times as long.",
-        ),
-    ] = False,
-    perceptual: Annotated[
-        Path | None,
-        typer.Option(
-            help="File of VGG16 and LPIPS weights that `python -m convert.perceptual` wrote.",
-            show_default="none: no LPIPS",
-        ),
-    ] = None,
+    weights: option.Weights = [DEFAULT_WEIGHTS],  # noqa: B006  typer copies it
+    out: option.Out = None,
+    size: option.Size = 256,
+    flips: option.Flips = False,
+    storage: option.Storage = False,
+    equivariant: option.Equivariant = False,
+    perceptual: option.Perceptual = None,
     max_pixels: MaxPixels = MAX_PIXELS,
     raw_colors: RawColors = False,
     overwrite: Overwrite = False,
@@ -98,14 +62,11 @@ def evaluate(
         from aura_jax.cli.evaluate_tables import tables
         from aura_jax.evaluation.comparison import Comparison, Measured, write_report
         from aura_jax.images.readers import ImageFile
-        from aura_jax.model.autoencoder import equivariant as averaged
     if out is not None:
         with importing(), needs("report"):
             import aura_jax.evaluation.figure  # noqa: F401  before the work
     lpips = None if perceptual is None else _load_lpips(perceptual)
-    models = {name: _load(name, size) for name in weights}
-    if equivariant:
-        models |= {f"{name}, equivariant": averaged(vae) for name, vae in models.items()}
+    models = _models(weights, size, averaged=equivariant)
     decoding = Decoding(max_pixels, raw_colors)
     with nullcontext() if out is None else writing(out) as folder:
         comparison = Comparison(models, size, folder, flips=flips, storage=storage, lpips=lpips)
@@ -133,6 +94,16 @@ def _check_different(weights: list[str]) -> None:
     for name in weights:
         if weights.count(name) > 1:
             raise AuraError(f"--weights {name}: given twice; compare different checkpoints")
+
+
+def _models(weights: list[str], size: int, *, averaged: bool) -> "dict[str, AuraEquiVAE]":
+    """Load models by the names of their weights, and add each averaged over the flips if wanted."""
+    from aura_jax.model.autoencoder import equivariant
+
+    models = {name: _load(name, size) for name in weights}
+    if averaged:
+        models |= {f"{name}, equivariant": equivariant(vae) for name, vae in models.items()}
+    return models
 
 
 def _load(name: str, size: int) -> "AuraEquiVAE":
