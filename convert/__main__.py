@@ -2,10 +2,8 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 from rich import box
 from rich.filesize import decimal
 from rich.table import Column, Table
@@ -14,7 +12,6 @@ from aura_jax import AuraEquiVAE
 from aura_jax.checkpoint.describe import summarize
 from aura_jax.checkpoint.hub import find_checkpoint
 from aura_jax.checkpoint.loading import build, save
-from aura_jax.checkpoint.names import Layout
 from aura_jax.checkpoint.prefix import autoencoder_in
 from aura_jax.checkpoint.shards import files_of
 from aura_jax.checkpoint.tensors import (
@@ -30,6 +27,7 @@ from aura_jax.dtypes import as_dtype
 from aura_jax.errors import AuraError, counted
 from aura_jax.extras import needs
 from aura_jax.files import check_free, replacing
+from convert import options as option
 from convert.source import open_source
 from convert.tolerances import BF16_AGAINST_TORCH, FP32_PARITY
 
@@ -38,52 +36,13 @@ app = new_app(add_completion=False)
 
 @app.command(epilog="Example: python -m convert vae_epoch_3_step_49501_bf16.pt aura.safetensors")
 def convert(
-    src: Annotated[
-        str,
-        typer.Argument(
-            metavar="SRC",
-            help="The checkpoint to convert: a file or folder, or a Hugging Face id such "
-            "as fal/AuraEquiVAE.",
-        ),
-    ],
-    dst: Annotated[Path, typer.Argument(metavar="DST", help="The safetensors file to write.")],
-    layout: Annotated[
-        Layout,
-        typer.Option(
-            help="Names and axes to write: flax (kernel and scale, HWIO) or torch (weight, OIHW)."
-        ),
-    ] = "flax",
-    param_dtype: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DTYPE",
-            help="Cast the parameters to bfloat16, float16 or float32; by default they keep their "
-            "dtypes.",
-        ),
-    ] = None,
-    verify: Annotated[
-        bool,
-        typer.Option(
-            "--verify",
-            help="Compare every stage of the converted model with PyTorch before writing DST; this "
-            "needs PyTorch.",
-        ),
-    ] = False,
-    allow_pickle: Annotated[
-        bool,
-        typer.Option(
-            "--allow-pickle",
-            help="Read SRC even if it is a pickle, with weights_only=True; this needs PyTorch.",
-        ),
-    ] = False,
-    key: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Read the state dict under this key of a pickle that holds several, such as ema; "
-            "nested keys are separated by dots.",
-        ),
-    ] = None,
+    src: option.Src,
+    dst: option.Dst,
+    layout: option.Layout = "flax",
+    param_dtype: option.ParamDtype = None,
+    verify: option.Verify = False,
+    allow_pickle: option.AllowPickle = False,
+    key: option.Key = None,
     prefix: Prefix = None,
     overwrite: Overwrite = False,
 ) -> None:
