@@ -20,7 +20,7 @@ import pytest
 
 from aura_jax import AuraError
 from aura_jax.errors import CacheError
-from aura_jax.latents import LatentSource, manifest, shard_file
+from aura_jax.latents import LatentSource, json_file, shard_file
 from aura_jax.latents.shard_io import checksum
 from tests.cache_folder import (
     cache,
@@ -106,7 +106,7 @@ def test_killed_between_any_two_steps(
     class Killed(BaseException):
         pass
 
-    whole = manifest.replacing
+    whole = json_file.replacing
     for last in range(9):
         writes = iter(range(last))
 
@@ -115,7 +115,7 @@ def test_killed_between_any_two_steps(
                 raise Killed
             return whole(path)
 
-        for module in (shard_file, manifest):
+        for module in (shard_file, json_file):
             monkeypatch.setattr(module, "replacing", replacing)
         with contextlib.suppress(Killed):
             make(photos, out, weights)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from aura_jax.cli.app import app
 from aura_jax.errors import CacheError
 from aura_jax.latents import LatentSource
-from aura_jax.latents.manifest import MAX_BYTES
+from aura_jax.latents.json_file import MAX_BYTES
 from tests.cache_folder import cache, contents, made, make, manifest_of, photos, weights
 
 __all__ = ["made", "photos", "weights"]  # fixtures

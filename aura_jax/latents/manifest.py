@@ -1,20 +1,16 @@
 """The manifest of a cache: its spec, its origin, and the contents of each shard."""
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
-
-from aura_jax.dtypes import as_dtype
 from aura_jax.errors import CacheError, counted
 from aura_jax.extras import needs
-from aura_jax.files import replacing
 from aura_jax.latents.buckets import Bucket
-from aura_jax.latents.spec import SHARD_FILE, STORAGE_DTYPES, CacheSpec
+from aura_jax.latents.json_file import as_json, read_json, write_json
+from aura_jax.latents.spec import SHARD_FILE, CacheSpec
 from aura_jax.latents.statistics import Statistics
 
 with needs("cache"):
@@ -22,7 +18,6 @@ with needs("cache"):
 
 VERSION = 2  # of the file's schema
 NAME = "manifest.json"
-MAX_BYTES = 2**28  # of a JSON file; the manifest of ImageNet has less than a thousandth of it
 
 type Count = Annotated[int, msgspec.Meta(ge=0, le=2**48)]  # above any disk; sums fit 64 bits
 
@@ -165,39 +160,6 @@ class Manifest:
         return dict(sum((Counter(shard.problems) for shard in self.shards), Counter()))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a dataclass as JSON, whole or not at all.
-
-    Names of files that are not UTF-8 have lone surrogates, which are escaped. msgspec refuses them,
-    in writing as in reading.
-    """
-    text = json.dumps(as_json(value), ensure_ascii=False, indent=1)
-    with replacing(path) as temporary:
-        temporary.write_bytes(text.encode(errors="backslashreplace") + b"\n")
-
-
-def read_json[T](path: Path, kind: type[T]) -> T:
-    """Read a dataclass that was written as JSON.
-
-    Raises:
-        CacheError: if the file cannot be read, or does not hold such a dataclass.
-    """
-    try:
-        if not path.is_file() or path.stat().st_size > MAX_BYTES:
-            raise CacheError(f"not a file of at most {MAX_BYTES} bytes")
-        return msgspec.convert(json.loads(path.read_bytes().decode()), kind, dec_hook=_decoded)
-    except (OSError, ValueError, RecursionError) as error:
-        raise CacheError(
-            f"{path}: cannot be read ({error}); restore it from a copy, or make the cache again in "
-            "an empty folder"
-        ) from None
-
-
-def as_json(value: Any) -> Any:
-    """Convert a dataclass to the types of JSON: dictionaries, lists, strings and numbers."""
-    return msgspec.to_builtins(value, enc_hook=str)
-
-
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a manifest into a folder, whole or not at all."""
     write_json(folder / NAME, {"version": VERSION, **as_json(manifest)})
@@ -225,9 +187,3 @@ def read_manifest(folder: Path) -> Manifest:
 @dataclasses.dataclass(frozen=True)
 class _Version:
     version: Annotated[int, msgspec.Meta(ge=1)]
-
-
-def _decoded(kind: type, value: Any) -> Any:
-    """Decode dtypes, the one type here that msgspec does not know."""
-    assert kind is np.dtype
-    return as_dtype(value, STORAGE_DTYPES)

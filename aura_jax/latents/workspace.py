@@ -10,16 +10,8 @@ from typing import Any
 
 from aura_jax.errors import CacheError, differences, first_of
 from aura_jax.files import check_folder, check_own, locked, remove_leftovers
-from aura_jax.latents.manifest import (
-    NAME,
-    Manifest,
-    Shard,
-    as_json,
-    read_json,
-    read_manifest,
-    write_json,
-    write_manifest,
-)
+from aura_jax.latents.json_file import as_json, read_json, write_json
+from aura_jax.latents.manifest import NAME, Manifest, Shard, read_manifest, write_manifest
 from aura_jax.latents.spec import CacheSpec
 
 DIGESTS = {
