@@ -101,7 +101,7 @@ def test_a_read_only_cache_is_measured(folder: Path, monkeypatch: pytest.MonkeyP
     before, stored = contents(folder), json.loads(cache("stats", folder, "--json"))
     assert contents(folder) != before  # they are in the manifest
     before = contents(folder)
-    monkeypatch.setattr("aura_jax.latents.workspace.locked", refused)
+    monkeypatch.setattr("aura_jax.latents.locks.locked", refused)
     result = CliRunner().invoke(app, ["cache", "stats", str(folder), "--json"])
     assert result.exit_code == 0
     assert json.loads(result.stdout) == stored

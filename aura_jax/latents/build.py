@@ -28,6 +28,7 @@ from aura_jax.latents.encode_shard import Work
 from aura_jax.latents.examples import ShardInput, find_examples, keys_of, sizes_sha256
 from aura_jax.latents.executors import Executor, LocalExecutor
 from aura_jax.latents.ledger import Ledger
+from aura_jax.latents.locks import BusyError, writing_lock
 from aura_jax.latents.manifest import Environment, Manifest, Origin
 from aura_jax.latents.progress import Listener
 from aura_jax.latents.shard_io import checksum
@@ -41,7 +42,7 @@ from aura_jax.latents.spec import (
     CacheSpec,
     Resize,
 )
-from aura_jax.latents.workspace import BusyError, CacheFolder
+from aura_jax.latents.workspace import CacheFolder
 
 
 def make(
@@ -156,7 +157,7 @@ def _encode(
 ) -> Manifest | None:
     """Encode the job's shards under the folder's lock, and finish the cache if none is missing."""
     index, count = job
-    with folder.locked(None if count == 1 else f"{index}-{count}"):
+    with writing_lock(folder.path, None if count == 1 else f"{index}-{count}"):
         done = folder.begin(draft)
         folder.sweep(draft, range(index, len(shards), count))
         todo = [each for each in shards[index::count] if each.index not in done]
@@ -168,7 +169,7 @@ def _encode(
         if count == 1:
             return folder.finish(draft, len(shards))
     try:
-        with folder.locked():  # succeeds only in the last job, when no other holds a lock
+        with writing_lock(folder.path):  # succeeds only in the last job, when no other holds a lock
             return folder.finish(draft, len(shards))
     except BusyError:
         return None

@@ -10,11 +10,11 @@ from aura_jax.config import FLIPPED_CHANNELS, LATENT_LIMIT
 from aura_jax.errors import CacheError
 from aura_jax.latents.batches import BucketBatches
 from aura_jax.latents.buckets import Bucket
+from aura_jax.latents.locks import writing_lock
 from aura_jax.latents.manifest import read_manifest, write_manifest
 from aura_jax.latents.quantize import dequantize
 from aura_jax.latents.source import LatentSource
 from aura_jax.latents.statistics import Statistics
-from aura_jax.latents.workspace import CacheFolder
 
 BATCH = 64  # latents in memory at once
 BINS = 4096  # of the histogram that quantiles are read from: each is 1/256 wide
@@ -57,7 +57,7 @@ def store(source: LatentSource, statistics: Statistics) -> None:
         CacheError: if the cache is being written, or has changed since the source was opened.
         AuraError, OSError: if the manifest cannot be written.
     """
-    with CacheFolder(source.folder).locked():
+    with writing_lock(source.folder):
         if read_manifest(source.folder) != source.manifest:
             raise CacheError(f"{source.folder}: has changed meanwhile; measure it again")
         write_manifest(source.folder, dataclasses.replace(source.manifest, statistics=statistics))

@@ -1,16 +1,16 @@
-"""The folder of an unfinished cache: its locks, its spec and its finished shards."""
+"""The folder of an unfinished cache: its spec and its finished shards."""
 
 import dataclasses
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from aura_jax.errors import CacheError, differences, first_of
-from aura_jax.files import check_folder, check_own, locked, remove_leftovers
+from aura_jax.files import check_folder, check_own, remove_leftovers
 from aura_jax.latents.json_file import as_json, read_json, write_json
+from aura_jax.latents.locks import remove_job_locks
 from aura_jax.latents.manifest import NAME, Manifest, Shard, read_manifest, write_manifest
 from aura_jax.latents.spec import CacheSpec
 
@@ -19,12 +19,7 @@ DIGESTS = {
     "sizes": "images: files of other sizes in bytes than before",
 }
 
-
 type Done = dict[int, tuple[Shard, ...]]
-
-
-class BusyError(CacheError):
-    """Another process is writing the cache."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,25 +52,6 @@ class CacheFolder:
             ) from None
         if self.path.exists() and not (self.notes / NAME).exists():
             check_own(self.path, self.path / NAME, "cache")
-
-    @contextmanager
-    def locked(self, job: str | None = None) -> Iterator[None]:
-        """Lock the folder against other writers: of the same job, or all if `job` is None.
-
-        Args:
-            job: the job, such as "0-8"; None excludes every other writer.
-
-        Raises:
-            BusyError: if another process is writing.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self._lock(".lock", shared=job is not None):
-            if job is None:
-                yield
-                return
-            with self._lock(f".lock.{job}", shared=False):
-                self._check_division(job)
-                yield
 
     def begin(self, draft: Manifest) -> Done:
         """Start a cache, or resume the one that is there.
@@ -144,8 +120,7 @@ class CacheFolder:
             write_manifest(self.path, dataclasses.replace(there, shards=shards))
         self.sweep(draft, range(count))
         remove_leftovers([self.path / NAME])
-        for lock in self.path.glob(".lock.*"):
-            lock.unlink(missing_ok=True)
+        remove_job_locks(self.path)
         shutil.rmtree(self.notes, ignore_errors=True)
         return read_manifest(self.path)
 
@@ -161,14 +136,6 @@ class CacheFolder:
             raise CacheError(
                 f"{self.path}: none of the images could be cached; {first_of(reasons)}"
             )
-
-    def _check_division(self, job: str) -> None:
-        """Raise an error if jobs of another N run: they would sweep away each other's files."""
-        ending = job[job.index("-") :]
-        for other in self.path.glob(".lock.*"):
-            if not other.name.endswith(ending):
-                with self._lock(other.name, shared=False):
-                    pass
 
     def _reopen(self, finished: Manifest) -> None:
         """Turn a finished cache with missing files back into an unfinished one."""
@@ -202,17 +169,6 @@ class CacheFolder:
     def _are_whole(self, shards: Iterable[Shard]) -> bool:
         paths = [(self.path / shard.file, shard.bytes) for shard in shards]
         return all(path.exists() and path.stat().st_size == size for path, size in paths)
-
-    @contextmanager
-    def _lock(self, name: str, *, shared: bool) -> Iterator[None]:
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(self.path / name, shared=shared))
-            except BlockingIOError:
-                raise BusyError(
-                    f"{self.path}: another process is writing this cache; wait until it has ended"
-                ) from None
-            yield
 
 
 def _by_index(shards: Iterable[Shard]) -> Iterator[tuple[int, tuple[Shard, ...]]]:
