@@ -17,31 +17,21 @@ from aura_jax.checkpoint.prefix import autoencoder_in
 from aura_jax.checkpoint.shards import files_of, open_checkpoint
 from aura_jax.config import AuraConfig
 from aura_jax.dtypes import as_dtype, default_compute_dtype
-from aura_jax.errors import CacheError, ImageError, first_of
 from aura_jax.files import check_outside
-from aura_jax.images.io import decode_8_bit
 from aura_jax.images.left_out import bounded
 from aura_jax.images.options import Decoding
-from aura_jax.latents.buckets import Bucket, check_buckets
+from aura_jax.latents.buckets import Bucket
 from aura_jax.latents.choices import Format
 from aura_jax.latents.encode_shard import Work
 from aura_jax.latents.examples import ShardInput, find_examples, keys_of, sizes_sha256
 from aura_jax.latents.executors import Executor, LocalExecutor
+from aura_jax.latents.image_size import image_size
 from aura_jax.latents.ledger import Ledger
 from aura_jax.latents.locks import BusyError, writing_lock
 from aura_jax.latents.manifest import Environment, Manifest, Origin
 from aura_jax.latents.progress import Listener
 from aura_jax.latents.shard_io import checksum
-from aura_jax.latents.spec import (
-    AS_STORED,
-    COMPUTE_DTYPES,
-    CONVERTED,
-    STORAGE_DTYPES,
-    TO_BUCKET,
-    TO_SQUARE,
-    CacheSpec,
-    Resize,
-)
+from aura_jax.latents.spec import AS_STORED, COMPUTE_DTYPES, CONVERTED, STORAGE_DTYPES, CacheSpec
 from aura_jax.latents.workspace import CacheFolder
 
 
@@ -106,7 +96,7 @@ def make(
     sha256, config = _model(weights)
     left_out: Counter[str] = Counter()
     shards = find_examples(images, per_shard, prefix_keys=prefix_keys, left_out=left_out)
-    height, width, resize = _size(size, buckets, config, shards, decoding)
+    height, width, resize = image_size(size, buckets, config, shards, decoding)
     place = executor()
     spec = CacheSpec(
         weights=sha256,
@@ -173,43 +163,6 @@ def _encode(
             return folder.finish(draft, len(shards))
     except BusyError:
         return None
-
-
-def _size(
-    size: int | None,
-    buckets: Sequence[Bucket],
-    config: AuraConfig,
-    shards: Sequence[ShardInput],
-    decoding: Decoding,
-) -> tuple[int | None, int | None, Resize | None]:
-    """Return the height and width of all images, if they have one size, and how they get one."""
-    if buckets:
-        if size is not None:
-            raise CacheError(f"--size {size}: cannot be combined with buckets of other sizes")
-        check_buckets(buckets, config.downsampling)
-        return None, None, TO_BUCKET
-    height, width = _first_size(shards, decoding) if size is None else (size, size)
-    multiple = config.downsampling
-    if min(height, width) < 1 or height % multiple or width % multiple:
-        if size is not None:
-            raise CacheError(f"--size {size}: expected a positive multiple of {multiple}")
-        raise CacheError(
-            f"images of {width} x {height}: expected multiples of {multiple}; give --size"
-        )
-    return height, width, None if size is None else TO_SQUARE
-
-
-def _first_size(shards: Sequence[ShardInput], decoding: Decoding) -> tuple[int, int]:
-    """Return the height and width of the first image that can be read."""
-    reasons = []
-    for example in (example for shard in shards for example in shard.examples):
-        try:
-            width, height = decode_8_bit(example.image.read(), example.key, decoding).size
-        except ImageError as error:
-            reasons.append(str(error))
-        else:
-            return height, width
-    raise CacheError(f"none of the images can be read; {first_of(reasons)}")
 
 
 def _classes(shards: Sequence[ShardInput]) -> tuple[str, ...]:
