@@ -10,7 +10,7 @@
   runs them; their platforms (`choices`)
 - `networks`: the encoder and the decoder as programs
 - `program`: a function compiled ahead of time for each shape
-- `placement`: the devices, and how they share images
+- `placement`: the devices, and how they share images; `auto_axes`: how XLA divides a program
 - `plan`: which layers are replaced by which kernels on which platform
 - `rewrite`: a model with replaced layers
 - `kernels`: the replacements

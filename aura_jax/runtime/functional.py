@@ -13,8 +13,8 @@ from jaxtyping import Array, Float
 
 from aura_jax.arrays import check_array
 from aura_jax.model.autoencoder import AuraEquiVAE
+from aura_jax.runtime.auto_axes import on_auto_axes
 from aura_jax.runtime.inputs import check_range
-from aura_jax.runtime.placement import on_auto_axes
 
 
 @jax.jit

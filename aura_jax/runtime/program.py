@@ -16,7 +16,8 @@ from rich.filesize import decimal
 
 from aura_jax.arrays import Shape
 from aura_jax.errors import ArrayError
-from aura_jax.runtime.placement import Placement, on_auto_axes
+from aura_jax.runtime.auto_axes import on_auto_axes
+from aura_jax.runtime.placement import Placement
 from aura_jax.runtime.plan import CompilerOptions, MatmulPrecision
 
 EXECUTABLES = 32  # kept by each program; one takes about 10 MB of a process's memory
