@@ -16,7 +16,8 @@ from aura_jax.images.readers import ImageFile, find_images
 from aura_jax.latents import LatentSource
 from aura_jax.latents.verify import check_sample
 from aura_jax.training.config import Crops, Recipe, RunSpec
-from aura_jax.training.data import Skipped, batches
+from aura_jax.training.data import batches
+from aura_jax.training.skipped import Skipped
 from aura_jax.training.workdir import Workdir
 from tests.cache_folder import cache, fake_encoder, finished, make, manifest_of, weights
 from tests.commands import invoke

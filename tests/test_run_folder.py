@@ -10,7 +10,7 @@ import pytest
 from aura_jax.errors import AuraError, TrainingError
 from aura_jax.files import locked
 from aura_jax.training import Recipe, RunSpec, Workdir
-from aura_jax.training.data import Skipped
+from aura_jax.training.skipped import Skipped
 from tests.conftest import TINY_CONFIG
 from tests.fake_runs import SPEC, STEPS, Start, count, no_plots, photos, start, steps_of, workdir
 from tests.recipes import with_

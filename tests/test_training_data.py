@@ -16,7 +16,9 @@ from PIL import Image
 from aura_jax.errors import ImageError, TrainingError
 from aura_jax.images.readers import ImageFile, find_images
 from aura_jax.training.config import Crops
-from aura_jax.training.data import Batch, Skipped, _end_with_parent, batches, fetch
+from aura_jax.training.data import Batch, batches, fetch
+from aura_jax.training.decoders import _end_with_parent
+from aura_jax.training.skipped import Skipped
 from tests.photo_folder import write_photos
 
 CROPS = (Crops(16, 4), Crops(32, 2))

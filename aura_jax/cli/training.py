@@ -12,10 +12,10 @@ from aura_jax.cli.interruption import Interruption
 from aura_jax.errors import counted, first_of
 from aura_jax.extras import needs
 from aura_jax.training.config import PLAIN_LOSSES, RunSpec
-from aura_jax.training.data import Skipped
 from aura_jax.training.loop import Every, Observer, Run
 from aura_jax.training.processes import join
 from aura_jax.training.run import open_run
+from aura_jax.training.skipped import Skipped
 from aura_jax.training.workdir import Record
 
 NOISY = ("absl", "asyncio")  # they log failed writes of checkpoints, which are raised as errors too

@@ -1,7 +1,6 @@
 from .config import Crops as Crops
 from .config import Recipe as Recipe
 from .config import RunSpec as RunSpec
-from .data import Skipped as Skipped
 from .data import batches as batches
 from .init import new_model as new_model
 from .init import starting_point as starting_point
@@ -22,6 +21,7 @@ from .networks.lpips import load_perceptual as load_perceptual
 from .networks.vgg import VGG16 as VGG16
 from .processes import join as join
 from .run import open_run as open_run
+from .skipped import Skipped as Skipped
 from .step import Trainer as Trainer
 from .step import TrainState as TrainState
 from .workdir import Workdir as Workdir

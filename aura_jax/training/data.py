@@ -1,75 +1,24 @@
 """Make batches of random crops with Grain, decoded in parallel in an order that can resume."""
 
-import dataclasses
-import json
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
-from multiprocessing import resource_tracker
-from pathlib import Path
 from typing import NamedTuple
 
 import grain
-import msgspec
 import numpy as np
-from absl import flags
 from jaxtyping import UInt8
 from PIL import Image
 
 from aura_jax.errors import ImageError, TrainingError, counted
 from aura_jax.images.io import decode_8_bit
 from aura_jax.images.options import Decoding
-from aura_jax.images.readers import ImageFile, check_skipped
+from aura_jax.images.readers import ImageFile
 from aura_jax.images.transforms import Pixels8
-from aura_jax.signals import STOPS
 from aura_jax.training.config import Crops
-from aura_jax.training.workdir import read_lines
+from aura_jax.training.decoders import in_processes, stops_blocked
+from aura_jax.training.skipped import Skipped
 
 MAX_SHRINKING = 2.0  # with more, crops would have more detail per pixel than photographs
-MAX_SKIPPED = 0.1  # of all images; if more are skipped, the data set is probably wrong
-
-
-@dataclasses.dataclass(frozen=True)
-class Skipped:
-    """A record of skipped images, in a file that all decoding processes append to.
-
-    Attributes:
-        path: the file of JSON lines, each of which is a name and the reason.
-        total: the number of images, of which at most a tenth may be skipped.
-    """
-
-    path: Path
-    total: int
-
-    def read(self) -> dict[str, str]:
-        """Read the reason for skipping each image, by its name."""
-        convert = partial(msgspec.convert, type=tuple[str, str])
-        return dict(read_lines(self.path, convert))
-
-    def add(self, name: str, reason: str) -> None:
-        """Record a skipped image, if it is not recorded yet.
-
-        Raises:
-            ImageError: as `check`.
-        """
-        if name not in self.read():
-            with self.path.open("a") as file:  # in one write, which processes cannot interleave
-                file.write(json.dumps([name, reason]) + "\n")
-        self.check()
-
-    def check(self) -> None:
-        """Check that at most a tenth of the images are skipped.
-
-        Raises:
-            ImageError: if more are; the message has the first reasons.
-        """
-        limit, total = int(MAX_SKIPPED * self.total), counted(self.total, "image")
-        check_skipped(self.read(), limit, f"a tenth of {total}")
-
 
 type Crop = tuple[Pixels8, str]  # the crop, and the name of its image
 
@@ -131,13 +80,7 @@ def batches(
         for i, (size, batch) in enumerate(crops)
     ]
     mixed = grain.IterDataset.mix(streams)
-    if workers:
-        if not flags.FLAGS.is_parsed():  # Grain 0.2 reads flags, which only absl's apps parse
-            flags.FLAGS.mark_as_parsed()
-        resource_tracker.ensure_running()  # if started in `fetch`, it would unblock the signals
-        options = grain.MultiprocessingOptions(num_workers=workers)
-        mixed = mixed.mp_prefetch(options, worker_init_fn=_end_with_parent)
-    return iter(mixed)
+    return iter(in_processes(mixed, workers) if workers else mixed)
 
 
 def fetch(data: grain.DatasetIterator[Batch], skipped: Skipped) -> Batch:
@@ -148,7 +91,7 @@ def fetch(data: grain.DatasetIterator[Batch], skipped: Skipped) -> Batch:
         TrainingError: if a decoding process has died.
     """
     try:
-        with _stops_blocked():
+        with stops_blocked():
             return next(data)
     except Exception as error:
         skipped.check()  # raises the plain error, which Grain wraps in others
@@ -158,33 +101,6 @@ def fetch(data: grain.DatasetIterator[Batch], skipped: Skipped) -> Batch:
                 "use fewer --workers"
             ) from None
         raise
-
-
-@contextmanager
-def _stops_blocked() -> Iterator[None]:
-    """Block STOPS in the block, so that decoding processes that start in it inherit the mask.
-
-    Terminals and schedulers send signals to all processes, but only the run may handle them: it
-    saves first, then ends its workers. A signal during the block is delivered to this process after
-    the block.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end_with_parent(worker: int, workers: int) -> None:
-    """Make a decoding process exit with its run, even if that is killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _random_crop(

@@ -12,9 +12,10 @@ from aura_jax.checkpoint.loading import save
 from aura_jax.errors import AuraError, TrainingError
 from aura_jax.images.io import write_image
 from aura_jax.training.checkpointing import Checkpoints, Say
-from aura_jax.training.data import Batch, Skipped, fetch
+from aura_jax.training.data import Batch, fetch
 from aura_jax.training.plots import loss_curve, samples
 from aura_jax.training.processes import anywhere
+from aura_jax.training.skipped import Skipped
 from aura_jax.training.step import Metrics, Trainer, TrainState
 from aura_jax.training.workdir import Record, Workdir
 

@@ -18,10 +18,11 @@ from aura_jax.images.readers import ImageFile, list_images
 from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.training.checkpointing import Say
 from aura_jax.training.config import PUBLISHED_LOSSES, RunSpec
-from aura_jax.training.data import Skipped, batches
+from aura_jax.training.data import batches
 from aura_jax.training.init import new_model
 from aura_jax.training.loop import Every, Run
 from aura_jax.training.networks.lpips import Perceptual, load_perceptual
+from aura_jax.training.skipped import Skipped
 from aura_jax.training.step import Trainer
 from aura_jax.training.workdir import Workdir
 
