@@ -6,21 +6,16 @@ of any size at once.
 
 import os
 import stat
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 from aura_jax.errors import ImageError, printable
+from aura_jax.images.tar_headers import BLOCK, Header, parse_header, parse_records, parse_text
 
 TAR = ".tar"
-BLOCK = 512
-# Name, size, checksum, type, the format's name, and the start of a long name.
-HEADER = struct.Struct("100s 24x 12s 12x 8s c 100x 6s 82x 155s 12x")
-CHECKSUM = slice(148, 156)
 EMPTY = bytes(BLOCK)  # marks the end of an archive
-USTAR = b"ustar\0"
 METADATA = (b"x", b"X", b"g", b"L", b"K")  # types of headers for the member after them
 SPARSE = b"S"
 MAX_METADATA = 2**20  # bytes of extended metadata of a member
@@ -122,19 +117,19 @@ class _Tar:
                     return self._member(name, size, kind, {**self._common, **own})
                 data = self._metadata(size)
                 if kind == b"g":
-                    self._common |= _records(data)
+                    self._common |= parse_records(data)
                 elif kind in b"xX":
-                    own |= _records(data)
+                    own |= parse_records(data)
                 elif kind == b"L":
-                    own["path"] = _text(data)
+                    own["path"] = parse_text(data)
             except ImageError:
                 raise
             except ValueError as error:
                 raise self._corrupt(str(error)) from None
         return None
 
-    def _header(self) -> tuple[str, int, bytes] | None:
-        """Read a member's name, size in bytes and type, or None at the end of the archive."""
+    def _header(self) -> Header | None:
+        """Read the next header, or check the end of the archive and return None."""
         self._file.seek(self._offset)  # cheap within the file's buffer
         block = self._file.read(BLOCK)
         if block == EMPTY:
@@ -142,18 +137,14 @@ class _Tar:
             return None
         if len(block) < BLOCK:
             raise self._corrupt("no end-of-archive marker")
-        name, size, checksum, kind, magic, prefix = HEADER.unpack(block)
         try:
-            if not _fits(_number(checksum), block):
-                raise ValueError
-            count = _number(size)
+            header = parse_header(block)
         except ValueError:
             if not self._offset:
                 raise ImageError(f"{self._path}: not a tar that can be read") from None
             raise self._corrupt("no end-of-archive marker") from None
         self._offset += BLOCK
-        prefix = _text(prefix) if magic == USTAR else ""
-        return (f"{prefix}/" if prefix else "") + _text(name), count, kind
+        return header
 
     def _metadata(self, size: int) -> bytes:
         if size > MAX_METADATA:
@@ -203,40 +194,3 @@ def _compressed(path: Path | str, program: str) -> ImageError:
 
 def _padded(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
-
-
-def _text(field: bytes) -> str:
-    return field.partition(b"\0")[0].decode(errors="surrogateescape")
-
-
-def _number(field: bytes) -> int:
-    """Parse an octal number, or a large one in base 256."""
-    if field[0] == 0x80:
-        return int.from_bytes(field[1:])
-    return int(field.partition(b"\0")[0].strip() or b"0", 8)
-
-
-def _fits(checksum: int, block: bytes) -> bool:
-    """Compare a header's checksum with the sum of its bytes, unsigned or, in old tars, signed."""
-    summed = sum(block) - sum(block[CHECKSUM]) + 8 * ord(" ")
-    if checksum == summed:
-        return True
-    rest = block[: CHECKSUM.start] + block[CHECKSUM.stop :]
-    return checksum == summed - 256 * sum(byte > 127 for byte in rest)
-
-
-def _records(data: bytes) -> dict[str, str]:
-    """Parse metadata in the pax format: records such as "16 path=a/b.jpg" with a line break.
-
-    Raises:
-        ValueError: if they are not in this format.
-    """
-    found, start = {}, 0
-    while start < len(data) and data[start]:
-        length = int(data[start : data.index(b" ", start)])
-        if length < 5 or start + length > len(data):
-            raise ValueError("a damaged record of metadata")
-        key, _, value = data[start : start + length - 1].partition(b" ")[2].partition(b"=")
-        found[key.decode(errors="replace")] = value.decode(errors="surrogateescape")
-        start += length
-    return found
