@@ -9,7 +9,7 @@ import msgspec
 
 from aura_jax.errors import counted
 from aura_jax.images.readers import check_skipped
-from aura_jax.training.workdir import read_lines
+from aura_jax.training.json_lines import read_lines
 
 MAX_SKIPPED = 0.1  # of all images; if more are skipped, the data set is probably wrong
 

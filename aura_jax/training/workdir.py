@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import msgspec
 from aura_jax.errors import TrainingError, differences
 from aura_jax.files import check_folder, check_own, locked, remove_leftovers, replacing
 from aura_jax.training.config import RunSpec
+from aura_jax.training.json_lines import read_lines
 
 LOCK = ".lock"
 PLOTS = ("samples", "losses")
@@ -175,30 +176,6 @@ class Workdir:
                 f"{self.path}: was started with other settings; give another folder or the same "
                 "settings\n  " + "\n  ".join(changed)
             )
-
-
-def read_lines[T](path: Path, convert: Callable[[Any], T]) -> list[T]:
-    """Read a file of JSON lines, if it exists, without the last line if it is incomplete.
-
-    Args:
-        path: the file.
-        convert: checks and converts the JSON value of a line, or raises ValueError.
-
-    Raises:
-        TrainingError: if a line cannot be decoded or converted.
-    """
-    if not path.exists():
-        return []
-    values = []
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
-        try:
-            if line.endswith(b"\n"):
-                values.append(convert(json.loads(line)))
-        except (ValueError, RecursionError) as error:
-            raise TrainingError(
-                f"{path}, line {number}: damaged ({error}); remove the line to go on"
-            ) from None
-    return values
 
 
 def _record(value: Any) -> Record:
