@@ -10,9 +10,8 @@ from aura_jax.cli.options import SQUARE
 Weights = Annotated[
     list[str],
     typer.Option(
-        help="The checkpoint: small or small-equivariant (in the package), a file or folder, "
-        "or a Hugging Face id such as fal/AuraEquiVAE. Give it several times to compare "
-        "checkpoints."
+        help="The checkpoint: small (comes with the package), a file or folder, or a Hugging "
+        "Face id such as fal/AuraEquiVAE. Give it several times to compare checkpoints."
     ),
 ]
 Out = Annotated[

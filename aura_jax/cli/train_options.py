@@ -51,9 +51,8 @@ Init = Annotated[
     str | None,
     _option(
         START,
-        "Checkpoint to fine-tune: small or small-equivariant (in the package), a file or "
-        "folder, or a Hugging Face id such as fal/AuraEquiVAE. Cannot be combined with "
-        "--config.",
+        "Checkpoint to fine-tune: small (comes with the package), a file or folder, or a "
+        "Hugging Face id such as fal/AuraEquiVAE. Cannot be combined with --config.",
     ),
 ]
 Perceptual = Annotated[
