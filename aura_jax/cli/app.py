@@ -10,8 +10,9 @@ from aura_jax.cli.demo import demo
 from aura_jax.cli.equivariance import equivariance
 from aura_jax.cli.evaluate import evaluate
 from aura_jax.cli.export import export
-from aura_jax.cli.images import decode, encode, flip, reconstruct
+from aura_jax.cli.images import decode, encode, flip
 from aura_jax.cli.info import info
+from aura_jax.cli.reconstruct import reconstruct
 from aura_jax.cli.run import new_app, run
 from aura_jax.cli.train import train
 

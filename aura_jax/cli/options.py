@@ -99,5 +99,31 @@ ANY_SQUARE = (
     "Cut the largest centered square from each image and scale its sides to this many pixels."
 )
 SQUARE = f"{ANY_SQUARE.removesuffix('.')}, a multiple of 8."
+Size = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Cut a square of this many pixels a side from each image, without scaling.",
+        show_default="the whole image",
+    ),
+]
+Crop = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Offset in pixels of the square of --size from the left edge and from the top edge.",
+        show_default="centered",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as one JSON document.")]
+
+
+def check_crop(size: int | None, crop: int | None) -> None:
+    """Check the options --size and --crop together.
+
+    Raises:
+        AuraError: if there is a place for a square, but no size.
+    """
+    if crop is not None and size is None:
+        raise AuraError("--crop places a square of --size pixels; give --size too")
