@@ -88,6 +88,7 @@ def test_buckets_split_the_batch(axes: AxisType, alone: Codec, vae: AuraEquiVAE)
     assert relative_error(np.asarray(codec.encode(small)), z) <= SUM_ORDER
     decoded = codec.decode_many([*z])
     assert relative_error(np.stack(decoded), np.asarray(alone.decode(z))) <= SUM_ORDER
+    check(codec.encode(IMAGES), np.asarray(alone.encode(IMAGES)), over(BATCH, axes))
 
 
 def test_buckets_do_not_split_rows(vae: AuraEquiVAE) -> None:

@@ -123,7 +123,7 @@ def test_the_commands_run_images_of_three_sizes_in_one_program(
     photos.mkdir()
     for i, size in enumerate(((23, 31), (31, 23), (25, 9))):
         Image.new("RGB", size, (90, 120, 30)).save(photos / f"{i}.png")
-    encoding, decoding = ("images", (1, 32, 32, 4)), ("latents", (1, 16, 16, 17))
+    encoding, decoding = ("images", (1, 33, 33, 3)), ("latents", (1, 17, 17, 16))
     levels = ("images", (1, 32, 32, 3))
     for words, programs in (
         (["encode", photos, "--out", z], {encoding}),

@@ -53,19 +53,23 @@ class Buckets:
 
 
 def marked(images: Sequence[Array | np.ndarray], bucket: Sides) -> Array | np.ndarray:
-    """Stack arrays [h, w, C] in the upper left corners of a batch [B, H, W, C + 1].
+    """Stack arrays [h, w, C] in the upper left corners of a batch [B, H + 1, W + 1, C].
 
-    The last channel marks their pixels: it is above 0 there and not in the padding, also after
-    8-bit levels are converted to [-1, 1].
+    The last column marks their rows, and the last row their columns: both are above 0 there, also
+    after 8-bit levels are converted to [-1, 1]. Such a batch is copied faster than one with a
+    channel of marks, which would move each pixel.
     """
-    numpy = jnp if any(isinstance(x, jax.core.Tracer) for x in images) else np
-    mark = 255 if images[0].dtype == np.uint8 else 1
     padded = []
     for x in images:
-        channel = numpy.full((*x.shape[:2], 1), mark, x.dtype)
-        missing = [(0, side - length) for side, length in zip(bucket, x.shape[:2], strict=True)]
-        padded.append(numpy.pad(numpy.concatenate([x, channel], -1), (*missing, (0, 0))))
-    return numpy.stack(padded)
+        height, width, channels = x.shape
+        whole = np.zeros((bucket[0] + 1, bucket[1] + 1, channels), x.dtype)
+        whole[:height, -1] = whole[-1, :width] = 255 if x.dtype == np.uint8 else 1
+        if isinstance(x, jax.core.Tracer):
+            padded.append(jnp.asarray(whole).at[:height, :width].set(x))
+        else:
+            whole[:height, :width] = x
+            padded.append(whole)
+    return jnp.stack(padded) if isinstance(padded[0], jax.core.Tracer) else np.stack(padded)
 
 
 def cut(x: Array | np.ndarray, sides: Sides, bucket: Sides) -> Any:

@@ -62,11 +62,10 @@ def compile_for(
     program = network_program(part, model, compute, plan, place, marked=buckets)
     batch, height, width = place.whole_batch(shape[0]), *shape[1:]
     place.check_rows("images", (batch, height, width, config.in_channels), config.downsampling)
-    if part == "encode":
-        inputs = (batch, height, width, config.in_channels + buckets)
-    else:
-        scale = config.downsampling
-        inputs = (batch, height // scale, width // scale, config.z_channels + buckets)
+    scale, channels = 1, config.in_channels
+    if part == "decode":
+        scale, channels = config.downsampling, config.z_channels
+    inputs = (batch, height // scale + buckets, width // scale + buckets, channels)
     options = (plan.options or {}) | _options_without(place.device)
     return program.lower(inputs).compile(options)
 

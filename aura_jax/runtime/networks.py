@@ -37,8 +37,8 @@ def network_program(
         dtype: the dtype of latents; images are float32.
         plan: how to compile it.
         place: where its arrays lie.
-        marked: whether the last channel of the input marks the valid pixels, as `buckets.marked`
-            makes it; the model's layers must be those of `masked_plan`.
+        marked: whether the last row and column of the input mark the valid pixels, as
+            `buckets.marked` makes them; the model's layers must be those of `masked_plan`.
     """
     if part == "encode":
         return _program("images", model.encoder, clamp_latents, FLOAT32, plan, place, marked)
@@ -73,8 +73,8 @@ def _program(
 
 
 def _on_marked(network: Chain, x: Array) -> Array:
-    with Region.marked(x[..., -1] > 0).current():
-        return network(x[..., :-1])
+    with Region.marked(x[:, :-1, -1, 0] > 0, x[:, -1, :-1, 0] > 0).current():
+        return network(x[:, :-1, :-1])
 
 
 def _unchanged(images: Array) -> Array:

@@ -32,10 +32,9 @@ class Region:
     full: tuple[int, int]
 
     @classmethod
-    def marked(cls, valid: Bool[Array, "b h w"]) -> "Region":
-        """Return the region of pixels that are marked as valid."""
-        _, height, width = valid.shape
-        return cls(valid[:, :, 0].sum(axis=1), valid[:, 0].sum(axis=1), (height, width))
+    def marked(cls, rows: Bool[Array, "b h"], columns: Bool[Array, "b w"]) -> "Region":
+        """Return the region of the rows and columns that are marked as valid."""
+        return cls(rows.sum(axis=1), columns.sum(axis=1), (rows.shape[1], columns.shape[1]))
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:

@@ -38,11 +38,16 @@ class Runner:
 
     def run(self, names: Sequence[str], x: Array | np.ndarray, scale: int) -> Array:
         """Run programs one after another on a batch; `scale` is that of `Shapes.padded`."""
+        count, sides = x.shape[0], (x.shape[1], x.shape[2])
         if self.buckets is None:
-            return self.place.first(self._run_padded(names, x, scale), x.shape[0])
+            return self.place.first(self._run_padded(names, x, sides, scale), count)
         if isinstance(x, jax.core.Tracer):
             return jnp.stack(self._run_in_bucket(names, [*x], scale))
-        results = self._run_in_bucket(names, [*np.asarray(x)], scale)  # JAX would compile slices
+        images = [*np.asarray(x)]  # JAX would compile slices
+        bucket = self.bucket(self.programs[names[0]].name, sides, scale)
+        if sides == bucket:  # nothing is cut, so nothing waits
+            return self.place.first(self._run_whole(names, images, bucket, scale), count)
+        results = self._run_in_bucket(names, images, scale)
         return jax.device_put(np.stack(results), self.place.local_device)
 
     def run_many(
@@ -85,7 +90,7 @@ class Runner:
         """Run programs on arrays of different sizes, as one batch of the bucket that holds them."""
         sides = tuple(max(x.shape[axis] for x in arrays) for axis in (0, 1))
         bucket = self.bucket(self.programs[names[0]].name, sides, scale)
-        results = self._run_padded(names, marked(arrays, bucket), scale)
+        results = self._run_whole(names, arrays, bucket, scale)
         if not isinstance(results, jax.core.Tracer):
             results = np.asarray(results)
         return [cut(y, x.shape[:2], bucket) for x, y in zip(arrays, results, strict=False)]
@@ -94,11 +99,19 @@ class Runner:
         """Return the size to which images or latents are padded: see `Buckets.holding`."""
         return sides if self.buckets is None else self.buckets.holding(name, sides, scale)
 
-    def _run_padded(self, names: Sequence[str], x: Array | np.ndarray, scale: int) -> Array:
+    def _run_whole(
+        self, names: Sequence[str], arrays: Sequence[Any], bucket: Sides, scale: int
+    ) -> Array:
+        """Run programs on arrays that are padded to a bucket, and return whole results."""
+        return self._run_padded(names, marked(arrays, bucket), bucket, scale)
+
+    def _run_padded(
+        self, names: Sequence[str], x: Array | np.ndarray, sides: Sides, scale: int
+    ) -> Array:
         """Run programs on a batch, padded to the devices and to a declared shape."""
         is_traced = isinstance(x, jax.core.Tracer)  # where no other mesh can be set
         with nullcontext() if is_traced else self.place.context():
-            y: Any = self.shapes.padded(x, scale, self.place.whole_batch(x.shape[0]))
+            y: Any = self.shapes.padded(x, sides, scale, self.place.whole_batch(x.shape[0]))
             for name in names:
                 y = self._call(name, y)
             return y

@@ -35,11 +35,14 @@ class Shapes:
             self.declared.discard(batch)
             raise
 
-    def padded(self, x: Array | np.ndarray, scale: int, batch: Size) -> Array | np.ndarray:
+    def padded(
+        self, x: Array | np.ndarray, sides: tuple[int, int], scale: int, batch: Size
+    ) -> Array | np.ndarray:
         """Pad a batch with zeros to the smallest declared size that holds it.
 
         Args:
             x: images or latents.
+            sides: their height and width, or those of their bucket.
             scale: image pixels along each side of a pixel of x: 1 for images.
             batch: the size to pad to if none is declared.
         """
@@ -48,7 +51,7 @@ class Shapes:
         fitting = [
             batch
             for batch, height, width in self.declared
-            if batch >= len(x) and (height // scale, width // scale) == x.shape[1:3]
+            if batch >= len(x) and (height // scale, width // scale) == sides
         ]
         missing = min(fitting, default=batch) - len(x)
         if not missing:

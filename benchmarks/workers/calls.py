@@ -62,7 +62,8 @@ def _plain_call(vae: AuraEquiVAE, part: Part, x: Array) -> Call:
 
 def _bucket_call(vae: AuraEquiVAE, part: Part, x: Array) -> Call:
     scale = vae.config.downsampling if part == "decode" else 1
-    *outer, channels = x.shape
-    codec = Codec(vae, buckets=[(outer[1] * scale, outer[2] * scale)])
-    # A further channel marks the pixels of an image in its bucket.
-    return Call(getattr(codec, part), codec._programs[part].compile((*outer, channels + 1)))
+    batch, height, width, channels = x.shape
+    codec = Codec(vae, buckets=[(height * scale, width * scale)])
+    # A further row and column mark the pixels of an image in its bucket.
+    padded = (batch, height + 1, width + 1, channels)
+    return Call(getattr(codec, part), codec._programs[part].compile(padded))
