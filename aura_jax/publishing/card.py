@@ -4,7 +4,7 @@ from aura_jax.latent_stats import LatentStats
 from aura_jax.model.autoencoder import AuraEquiVAE
 from aura_jax.publishing.quality import Quality
 
-EXACT = 1e-5  # relative error of a flip that float32 rounding explains
+EXACT = 1e-5  # relative error of a flip that rounding explains
 HEADER = """\
 ---
 library_name: aura-jax
@@ -58,7 +58,7 @@ def _quality(quality: Quality | None) -> str:
 ## Measured quality
 
 On {quality.images}.
-Images are centered squares of {side}, computed in {quality.dtype}. The PSNR of
+Images are centered squares of {side}, computed in float32. The PSNR of
 decode(encode(x)) against x is {quality.psnr:.1f} dB, and its SSIM {quality.ssim:.3f}.
 
 | flip g | decode(g·z) against g·decode(z), dB |

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from flax import nnx
 
 from aura_jax.arrays import AnyArray
+from aura_jax.dtypes import FLOAT32
 from aura_jax.equivariance.measures import FLIPS
 from aura_jax.equivariance.metrics import image_distance
 from aura_jax.errors import counted
@@ -16,6 +18,7 @@ from aura_jax.images.quality import ssim
 from aura_jax.images.readers import PHOTOGRAPH
 from aura_jax.images.transforms import Pixels
 from aura_jax.model.autoencoder import AuraEquiVAE
+from aura_jax.model.parameters import blueprint, merge, split
 from aura_jax.runtime.functional import decode, encode
 from aura_jax.symmetry import flip_images, flip_latents
 
@@ -34,7 +37,6 @@ class Quality:
     Attributes:
         images: the photographs, in words.
         size: the side in pixels of the centered squares that were measured.
-        dtype: the dtype that the model computed in.
         psnr: of decode(encode(x)) against x, in decibels.
         ssim: the structural similarity of the same.
         flips: for each flip g, by its name, the PSNR in decibels of decode(g·z) against
@@ -44,7 +46,6 @@ class Quality:
 
     images: str
     size: int
-    dtype: str
     psnr: float
     ssim: float
     flips: Mapping[str, float]
@@ -52,7 +53,7 @@ class Quality:
 
 
 def measure_quality(vae: AuraEquiVAE, photographs: Places | None) -> Quality | None:
-    """Measure a model, on centered squares whose latents have 32 x 32 pixels.
+    """Measure a model in float32, on centered squares whose latents have 32 x 32 pixels.
 
     Args:
         vae: the model.
@@ -71,12 +72,13 @@ def measure_quality(vae: AuraEquiVAE, photographs: Places | None) -> Quality | N
         return None
     vae.config.check_rgb("photographs")
     size = LATENT_SIDE * vae.config.downsampling
-    rows = [_measure(vae, images[0]) for images, _ in read_batches(places, 1, size)]
+    # Rounding to bfloat16 would hide whether flips are exact.
+    model = merge(nnx.graphdef(blueprint(vae.config, FLOAT32, FLOAT32)), split(vae)[1])
+    rows = [_measure(model, images[0]) for images, _ in read_batches(places, 1, size)]
     psnr, ssim, _, *flips = np.mean(rows, axis=0)
     return Quality(
         images=BUNDLED_NAME if photographs is None else counted(len(rows), "photograph"),
         size=size,
-        dtype=str(vae.encoder.conv_in.dtype),
         psnr=float(psnr),
         ssim=float(ssim),
         flips=dict(zip(FLIPS, map(float, flips), strict=True)),
