@@ -14,7 +14,7 @@ ROWS = {  # label: the measure and its unit
     f"  outer {BORDER} pixels": ("border", "psnr_db"),
     "  interior": ("interior", "psnr_db"),
     "round trip": ("round_trip", "psnr_db"),
-    "encoder, emergent": ("encoder", "snr_db"),
+    "encoder": ("encoder", "snr_db"),
 }
 
 

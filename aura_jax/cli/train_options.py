@@ -76,7 +76,8 @@ Equivariant = Annotated[
     bool,
     _option(
         STEP,
-        "Keep the decoder symmetric, so that it commutes with flips exactly.",
+        "Keep the decoder symmetric in each step, so that it commutes with flips exactly, at no "
+        "cost. With --init it is first replaced by the nearest symmetric one.",
         "--equivariant",
     ),
 ]

@@ -94,7 +94,7 @@ def _parts(axes: Axes, report: Report) -> None:
 
 
 def _encoder(axes: Axes, report: Report) -> None:
-    axes.set_title("Encoder\n(emergent, not trained)")
+    axes.set_title("Encoder\n(not trained by the published recipe)")
     for series in ACTIONS:
         places = [(series.entry, name, "encoder", "snr_db") for name in FLIPS]
         _bars(axes, report, np.arange(3), places, series)

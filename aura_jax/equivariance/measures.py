@@ -3,7 +3,7 @@
 For a flip g, a photograph x and its latent z = encode(x), the following pairs are compared:
 
     decoder       decode(g·z)   with   g·decode(z)
-    encoder       encode(g·x)   with   g·z              emergent, not trained
+    encoder       encode(g·x)   with   g·z              not trained by the published recipe
     round trip    decode(g·z)   with   g·x
 
 As a control, the same is measured with unsigned flips of the latent, which reverse the axis but

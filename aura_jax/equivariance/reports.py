@@ -22,7 +22,7 @@ DEFINITIONS = {
     "border": f"decoder, in the outermost {BORDER} pixels",
     "interior": "decoder, in the other pixels",
     "round_trip": "decode(g·z) against g·x",
-    "encoder": "encode(g·x) against g·z: emergent, not trained",
+    "encoder": "encode(g·x) against g·z: not trained by the published recipe",
     "reconstruction": "decode(z) against x",
     "psnr_db": "10·log10(4 / mean squared error) of images in [-1, 1], clamped, not rounded",
     "snr_db": "-20·log10(relative_l2) of latents",

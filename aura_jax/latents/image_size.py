@@ -18,7 +18,7 @@ def image_size(
     shards: Sequence[ShardInput],
     decoding: Decoding,
 ) -> tuple[int | None, int | None, Resize | None]:
-    """Return the height and width of all images, if they have one size, and how they get one.
+    """Choose the height and width of all images, None with buckets, and how they get them.
 
     Args:
         size: the side of a square, if images are cut to it.

@@ -21,8 +21,8 @@ MAX_BYTES = 2**28  # of a file; the manifest of ImageNet has less than a thousan
 def write_json(path: Path, value: Any) -> None:
     """Write a dataclass as JSON, whole or not at all.
 
-    Names of files that are not UTF-8 have lone surrogates, which are escaped. msgspec refuses them,
-    in writing as in reading.
+    Names of files that are not UTF-8 have lone surrogates. `json` writes them as escapes, since
+    msgspec refuses them.
     """
     text = json.dumps(as_json(value), ensure_ascii=False, indent=1)
     with replacing(path) as temporary:

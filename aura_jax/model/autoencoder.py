@@ -93,9 +93,9 @@ def equivariant(vae: AuraEquiVAE) -> AuraEquiVAE:
 
     Its decode(z) is the mean over the flips g of g⁻¹·decode(g·z), and its encode(x) that of
     g⁻¹·encode(g·x). So decode(g·z) = g·decode(z) and encode(g·x) = g·encode(x) up to rounding,
-    where the given model's are only close; each call takes about four times as long and as much
-    memory. Images whose sides are not multiples of 8 are cut to these first, at the right and
-    bottom, so a flipped one loses other pixels.
+    where those of the given model may be only close; each call takes about four times as long and
+    as much memory. Images whose sides are not multiples of 8 are cut to these first, at the right
+    and bottom, so a flipped one loses other pixels.
 
     Args:
         vae: any model, which is not changed.

@@ -73,8 +73,8 @@ class Codec:
 
     Raises:
         AuraError: if the dtype or the precision is unknown, the sharding splits columns or
-            channels, others have access to the folder of executables, or buckets are no such sizes
-            or do not go with the model or the sharding.
+            channels, others have access to the folder of executables, a bucket's sides are not
+            multiples of 8, or buckets are combined with an equivariant model or a sharding of rows.
     """
 
     def __init__(

@@ -70,7 +70,7 @@ class CodecPrograms(dict[str, Program]):
         settings: the settings of the codec.
         plan: the kernels that the settings choose.
         model: the model, rewritten by the plan; abstract weights can be placed later.
-        folder: a folder of executables, which need not be compiled.
+        folder: a folder of saved executables; those found there are loaded instead of compiled.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ def _restored(
     platform: str,
     weights: dict[Part, Sequence[Any]],
 ) -> CodecPrograms:
-    """Make pickled programs again.
+    """Restore pickled programs.
 
     Raises:
         AuraError: if they were made for another platform, whose kernels differ.

@@ -15,10 +15,10 @@ from aura_jax.signals import STOPS
 
 
 def in_processes[Item](data: grain.IterDataset[Item], workers: int) -> grain.IterDataset[Item]:
-    """Read a data set in processes, which start when `fetch` takes its first item."""
+    """Read a data set in processes, which start when `data.fetch` takes its first item."""
     if not flags.FLAGS.is_parsed():  # Grain 0.2 reads flags, which only absl's apps parse
         flags.FLAGS.mark_as_parsed()
-    resource_tracker.ensure_running()  # which would unblock the signals in `stops_blocked`
+    resource_tracker.ensure_running()  # started inside `stops_blocked` it would unblock signals
     options = grain.MultiprocessingOptions(num_workers=workers)
     return data.mp_prefetch(options, worker_init_fn=_end_with_parent)
 

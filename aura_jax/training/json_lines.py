@@ -27,6 +27,6 @@ def read_lines[T](path: Path, convert: Callable[[Any], T]) -> list[T]:
                 values.append(convert(json.loads(line)))
         except (ValueError, RecursionError) as error:
             raise TrainingError(
-                f"{path}, line {number}: damaged ({error}); remove the line to go on"
+                f"{path}, line {number}: damaged ({error}); remove the line to continue"
             ) from None
     return values
