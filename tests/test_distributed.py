@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import aura_jax
 from aura_jax import AuraEquiVAE
 from aura_jax.training import Trainer
 from convert.tolerances import SUM_ORDER
@@ -17,7 +18,7 @@ from tests.commands import quick_environment
 from tests.conftest import ROOT
 from tests.photo_folder import write_photos
 from tests.recipes import PLAIN
-from tests.train_together import first_steps
+from tests.train_together import START, first_steps
 
 
 def train(folder: Path, *coordinators: str, devices: int = 1) -> Path:
@@ -38,6 +39,15 @@ def train(folder: Path, *coordinators: str, devices: int = 1) -> Path:
 
 
 @pytest.fixture(scope="module")
+def folder(vae_to_train: AuraEquiVAE, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the model to start from, and images."""
+    folder = tmp_path_factory.mktemp("together")
+    aura_jax.save(vae_to_train, folder / START)
+    write_photos(folder / "photos", 16)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def expected(vae_to_train: AuraEquiVAE) -> dict[str, Any]:
     """The results of one device."""
     return first_steps(Trainer(PLAIN, vae_to_train))
@@ -55,22 +65,21 @@ def check_equal(results: Path, expected: dict[str, Any], devices: int) -> None:
     assert np.linalg.norm(errors) < SUM_ORDER * np.linalg.norm(sizes)
 
 
-def test_eight_devices_do_what_one_does(expected: dict[str, Any], tmp_path: Path) -> None:
-    check_equal(train(tmp_path, "", devices=8), expected, 8)
+def test_eight_devices_do_what_one_does(expected: dict[str, Any], folder: Path) -> None:
+    check_equal(train(folder, "", devices=8), expected, 8)
 
 
 def test_two_processes_do_what_one_does_and_stop_together(
-    expected: dict[str, Any], tmp_path: Path
+    expected: dict[str, Any], folder: Path
 ) -> None:
     """One of them is interrupted after two steps; both save, and both resume."""
-    write_photos(tmp_path / "photos", 16)
     address = free_address()
-    results = train(tmp_path, f"{address},2,0", f"{address},2,1")
+    results = train(folder, f"{address},2,0", f"{address},2,1")
     check_equal(results, expected, 2)
     with np.load(results) as result:
         assert result["finished"].tolist() == [False, True]
         assert result["first"].tolist() == [0, 2]
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, PLAIN.steps + 1))
 
 

@@ -1,4 +1,7 @@
-"""python -m tests.train_together OUT [COORDINATOR]: train on all devices of all processes."""
+"""python -m tests.train_together OUT [COORDINATOR]: train on all devices of all processes.
+
+OUT holds the model to start from and, for several processes, images.
+"""
 
 import sys
 from pathlib import Path
@@ -8,11 +11,13 @@ import jax
 import numpy as np
 import optax
 
+import aura_jax
 from aura_jax.dtypes import FLOAT32
-from aura_jax.training import Every, RunSpec, Trainer, join, new_model, open_run
+from aura_jax.training import Every, RunSpec, Trainer, join, open_run
 from tests.photo_folder import random_crops
-from tests.recipes import ONE_LEVEL, PLAIN
+from tests.recipes import PLAIN
 
+START = "start.safetensors"  # Flax's initializers would compile in every process
 STEPS = 3  # the rate of the first is 0, so only the third shows an update of the parameters
 ((_, BATCH),) = PLAIN.crops
 
@@ -21,7 +26,7 @@ def main(out: str, coordinator: str | None = None) -> None:
     """Write the results of a few steps and, for several processes, of an interrupted run."""
     if coordinator is not None:
         join(coordinator)
-    trainer = Trainer(PLAIN, new_model(ONE_LEVEL, FLOAT32, PLAIN.seed))
+    trainer = Trainer(PLAIN, aura_jax.load(Path(out) / START, dtype=FLOAT32))
     results = first_steps(trainer)
     if coordinator is not None:
         results |= interrupted_run(Path(out), trainer)
@@ -48,7 +53,7 @@ def first_steps(trainer: Trainer) -> dict[str, Any]:
 
 def interrupted_run(folder: Path, trainer: Trainer) -> dict[str, Any]:
     """Stop a run after two steps by one process alone, then resume it and train to the end."""
-    spec = RunSpec(data=str(folder / "photos"), recipe=PLAIN, config=ONE_LEVEL)
+    spec = RunSpec(data=str(folder / "photos"), recipe=PLAIN, init=str(folder / START))
     finished, first = [], []
     for limit in (2, PLAIN.steps + 1):
         run, seen = open_run(spec, folder / "run", every=Every(record=1, plot=100)), []
