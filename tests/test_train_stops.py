@@ -10,21 +10,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 import aura_jax
 from aura_jax.signals import STOPS
 from aura_jax.training.workdir import Workdir
+from tests.cheap_training import replace_networks
 from tests.conftest import ROOT
-from tests.train_runs import checkpoints_of, command, finished, metrics, out, paths, photos, train
+from tests.train_runs import checkpoints_of, command, metrics, out, paths, photos, train
 
-__all__ = ["finished", "out", "paths", "photos"]  # fixtures
+__all__ = ["out", "paths", "photos"]  # fixtures
 
-# Every step takes a while, so that signals come before the last, and nothing is drawn. A shell may
-# have started the tests with SIGINT ignored, which children would inherit.
+# Every step takes a while, so that signals come before the last. A shell may have started the tests
+# with SIGINT ignored, which children would inherit.
 COMMAND = """
 import signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from aura_jax.training import loop
-loop.Run._plot = lambda *args: None
+from tests.cheap_training import replace_networks
+replace_networks()
 fetch = loop.fetch
 loop.fetch = lambda *args: (time.sleep(0.2), fetch(*args))[1]
 from aura_jax.cli.app import main
@@ -56,10 +60,12 @@ def wait_for(event: Callable[[], object], process: subprocess.Popen[str]) -> Non
 
 
 def test_killed_run_continues_as_if_it_had_not_been(
-    finished: tuple[Workdir, str], paths: list[str], out: Path
+    paths: list[str], out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed while it writes its second checkpoint, so that it must resume from the first."""
-    workdir, (whole, _) = Workdir(out), finished
+    replace_networks(monkeypatch.setattr)
+    workdir, whole = Workdir(out), Workdir(tmp_path / "whole")
+    assert train(paths, whole.path).exit_code == 0
     with in_process(paths, out) as process:
         wait_for(lambda: checkpoints_of(workdir), process)
         wait_for(lambda: [*workdir.checkpoints.glob("*tmp*")], process)
