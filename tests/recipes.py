@@ -43,4 +43,9 @@ def furthest(a: Any, b: Any) -> float:
 def disturb(params: Any) -> Any:
     """Add noise to parameters, so that they have no symmetry."""
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda x: x + 0.1 * rng.standard_normal(x.shape, np.float32), params)
+
+    def disturbed(x: jax.Array) -> jax.Array:  # by numpy: JAX would compile a sum for every shape
+        noise = rng.standard_normal(x.shape, np.float32)
+        return jnp.asarray(np.asarray(x) + np.float32(0.1) * noise)
+
+    return jax.tree.map(disturbed, params)
