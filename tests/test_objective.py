@@ -62,3 +62,16 @@ def test_encoder_consistency() -> None:
     losses = compiled(recipe, new_model(ONE_LEVEL, FLOAT32, 0))
     assert losses(1.0, 0.5)["encoder"] < 1e-8
     assert losses(1.0, 0.5, disturbed=True)["encoder"] > 1e-3
+
+
+def test_a_frozen_encoder_has_no_backward_pass(vae_to_train: AuraEquiVAE) -> None:
+    counts = {}
+    for train in ("all", "decoder"):
+        recipe = with_(train=train)
+        objective, params, frozen = prepare(recipe, vae_to_train)
+        images = jnp.zeros((8, 8, 8, 3))
+        gradients = jax.make_jaxpr(jax.grad(objective, has_aux=True))(
+            params, frozen, images, draw(KEY, 8, recipe), jnp.int32(0)
+        )
+        counts[train] = str(gradients).count("conv_general_dilated[")
+    assert counts["decoder"] < 0.8 * counts["all"], counts

@@ -14,10 +14,11 @@ import aura_jax
 from aura_jax.cli.app import app
 from aura_jax.errors import AuraError, TrainingError
 from aura_jax.model.parameters import blueprint
-from aura_jax.training import new_model
 from aura_jax.training.workdir import Workdir
+from tests.cheap_training import replace_networks
 from tests.conftest import GOLDEN_WEIGHTS, TINY_CONFIG
 from tests.photo_folder import write_photos
+from tests.random_models import random_vae
 from tests.recipes import CROPS, ONE_LEVEL, PLAIN
 from tests.train_runs import checkpoints_of, finished, metrics, out, paths, photos, train
 
@@ -88,9 +89,10 @@ def test_other_settings_are_refused_by_name(
 def test_fine_tuning_the_decoder_alone(
     photos: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aura_jax.training.loop.samples", lambda *_: np.zeros((4, 4, 3), np.uint8))
+    """Whatever gradient the encoder gets."""
+    replace_networks(monkeypatch.setattr)
     file = tmp_path / "start.safetensors"
-    aura_jax.save(new_model(ONE_LEVEL, np.dtype("float32"), 0), file)
+    aura_jax.save(random_vae(ONE_LEVEL), file)
     paths = ["--data", str(photos), "--init", str(file), "--train", "decoder"]
     result = train(paths, out, "--steps", "2", "--crops", "8x2")
     assert result.exit_code == 0, result.output
