@@ -23,13 +23,14 @@ from aura_jax.images.transforms import to_uint8
 from aura_jax.model.parameters import fingerprint
 from aura_jax.photo_latents import read_latents
 from convert.tolerances import FP32_PARITY
+from tests.cache_folder import weights
 from tests.commands import start
 from tests.conftest import GOLDEN_WEIGHTS, TINY_CONFIG
 from tests.corner_photo import WEIGHTS, command, photo, size_of
 from tests.photo_folder import read_image
 from tests.random_models import random_vae
 
-__all__ = ["photo"]  # a fixture
+__all__ = ["photo", "weights"]  # fixtures
 
 
 def test_encode_flip_decode(photo: Path, tmp_path: Path):
@@ -142,21 +143,21 @@ def test_folders_and_tars_and_images_that_are_skipped(photo: Path, tmp_path: Pat
 
 
 def test_images_too_large_for_the_memory_are_skipped(
-    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photo: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The plans of the bucket's executable and of the first image's own are refused."""
     twin, z = tmp_path / "twin.png", tmp_path / "z.st"
     Image.open(photo).crop((0, 0, 40, 30)).save(twin)  # a size that is not refused yet
-    command("encode", photo, twin, "--out", z, *WEIGHTS)
+    command("encode", photo, twin, "--out", z, "--weights", weights)
     cases = {
-        f"{photo}: images of shape (1, 32, 48, 3)": ("encode", photo, twin),
-        "corner: latents of shape (1, 4, 6, 16)": ("decode", z),
+        f"{photo}: images of shape (1, 30, 46, 3)": ("encode", photo, twin),
+        "corner: latents of shape (1, 15, 23, 16)": ("decode", z),
     }
     for refused, words in cases.items():
         limits = Mock(side_effect=chain([0, 0], repeat(None)))
         monkeypatch.setattr("aura_jax.runtime.program.device_memory", limits)
-        words = *map(str, words), "--out", str(tmp_path / f"new-{words[0]}"), *WEIGHTS
-        result = CliRunner().invoke(cli.app, words)
+        words = *words, "--out", tmp_path / f"new-{words[0]}", "--weights", weights
+        result = CliRunner().invoke(cli.app, [*map(str, words)])
         assert "1 of 2 images skipped; the others are written" in str(result.exception)
         assert f"skipped: {refused}: needs " in result.stderr
         assert "of memory, and the device has 0 bytes; use smaller images\n" in result.stderr
