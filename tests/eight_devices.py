@@ -1,6 +1,9 @@
 """Tests that need eight devices; see test_codec_mesh.py."""
 
+import copy
+import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -38,6 +41,12 @@ def alone(vae: AuraEquiVAE) -> Codec:
 
 
 @pytest.fixture(scope="module")
+def shared(vae: AuraEquiVAE) -> Callable[[PartitionSpec, AxisType], Codec]:
+    """Codecs that share images in some way, each of which compiles once for all tests."""
+    return functools.cache(lambda spec, axes: Codec(vae, sharding=over(spec, axes)))
+
+
+@pytest.fixture(scope="module")
 def latents(alone: Codec) -> np.ndarray:
     return np.asarray(alone.encode(IMAGES))
 
@@ -62,11 +71,14 @@ def check(x: jax.Array, expected: np.ndarray, sharding: NamedSharding) -> None:
 
 @pytest.mark.parametrize(("spec", "axes"), CASES)
 def test_a_codec_keeps_its_sharding(
-    spec: PartitionSpec, axes: AxisType, vae: AuraEquiVAE, latents: np.ndarray, decoded: np.ndarray
+    spec: PartitionSpec,
+    axes: AxisType,
+    shared: Callable[[PartitionSpec, AxisType], Codec],
+    latents: np.ndarray,
+    decoded: np.ndarray,
 ) -> None:
     """For inputs of any kind: numpy, another device, another sharding, 8-bit levels."""
-    sharding = over(spec, axes)
-    codec = Codec(vae, sharding=sharding)
+    sharding, codec = over(spec, axes), shared(spec, axes)
     elsewhere = jax.device_put(IMAGES, jax.devices()[5])
     for images in (IMAGES, elsewhere, jax.device_put(IMAGES, over(PartitionSpec("height")))):
         check(codec.encode(images), latents, sharding)
@@ -103,10 +115,16 @@ def test_averaged_models_commute_with_flips(vae: AuraEquiVAE, latents: np.ndarra
     check(flipped, expected, over(BOTH))
 
 
-@pytest.mark.parametrize("spec", [BATCH, BOTH])
-def test_devices_share_the_work(spec: PartitionSpec, alone: Codec, vae: AuraEquiVAE) -> None:
+@pytest.mark.parametrize(("spec", "axes"), CASES)
+def test_devices_share_the_work(
+    spec: PartitionSpec,
+    axes: AxisType,
+    alone: Codec,
+    shared: Callable[[PartitionSpec, AxisType], Codec],
+    vae: AuraEquiVAE,
+) -> None:
     """Only keys and values are gathered, never images."""
-    codec = Codec(vae, sharding=over(spec))
+    codec = shared(spec, axes)
     parts = codec._place.shards[0] * codec._place.shards[1]
     for name, shape in (("encode", IMAGES.shape), ("decode", (8, 16, 6, 16))):
         whole, share = (each._programs[name].compile(shape) for each in (alone, codec))
@@ -155,10 +173,10 @@ def test_a_mesh_of_one_device(vae: AuraEquiVAE, latents: np.ndarray) -> None:
 
 @pytest.mark.parametrize("axes", [AxisType.Auto, AxisType.Explicit])
 def test_a_batch_that_divides_is_padded_and_keeps_its_sharding(
-    axes: AxisType, vae: AuraEquiVAE, latents: np.ndarray
+    axes: AxisType, shared: Callable[[PartitionSpec, AxisType], Codec], latents: np.ndarray
 ) -> None:
     sharding = over(BATCH, axes)
-    codec = Codec(vae, sharding=sharding)
+    codec = copy.copy(shared(BATCH, axes))  # which has its own shapes
     codec.warmup([IMAGES.shape], decode=False)
     check(codec.encode(jax.device_put(IMAGES[:4], sharding)), latents[:4], sharding)
 
