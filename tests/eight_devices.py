@@ -29,6 +29,8 @@ BATCH = PartitionSpec("data")
 BOTH = PartitionSpec("data", "height")
 CASES = [(BATCH, AxisType.Auto), (BOTH, AxisType.Explicit)]
 
+type Shared = Callable[[PartitionSpec, AxisType], Codec]
+
 
 @pytest.fixture(scope="module")
 def vae() -> AuraEquiVAE:
@@ -41,7 +43,7 @@ def alone(vae: AuraEquiVAE) -> Codec:
 
 
 @pytest.fixture(scope="module")
-def shared(vae: AuraEquiVAE) -> Callable[[PartitionSpec, AxisType], Codec]:
+def shared(vae: AuraEquiVAE) -> Shared:
     """Codecs that share images in some way, each of which compiles once for all tests."""
     return functools.cache(lambda spec, axes: Codec(vae, sharding=over(spec, axes)))
 
@@ -71,11 +73,7 @@ def check(x: jax.Array, expected: np.ndarray, sharding: NamedSharding) -> None:
 
 @pytest.mark.parametrize(("spec", "axes"), CASES)
 def test_a_codec_keeps_its_sharding(
-    spec: PartitionSpec,
-    axes: AxisType,
-    shared: Callable[[PartitionSpec, AxisType], Codec],
-    latents: np.ndarray,
-    decoded: np.ndarray,
+    spec: PartitionSpec, axes: AxisType, shared: Shared, latents: np.ndarray, decoded: np.ndarray
 ) -> None:
     """For inputs of any kind: numpy, another device, another sharding, 8-bit levels."""
     sharding, codec = over(spec, axes), shared(spec, axes)
@@ -117,11 +115,7 @@ def test_averaged_models_commute_with_flips(vae: AuraEquiVAE, latents: np.ndarra
 
 @pytest.mark.parametrize(("spec", "axes"), CASES)
 def test_devices_share_the_work(
-    spec: PartitionSpec,
-    axes: AxisType,
-    alone: Codec,
-    shared: Callable[[PartitionSpec, AxisType], Codec],
-    vae: AuraEquiVAE,
+    spec: PartitionSpec, axes: AxisType, alone: Codec, shared: Shared, vae: AuraEquiVAE
 ) -> None:
     """Only keys and values are gathered, never images."""
     codec = shared(spec, axes)
@@ -173,7 +167,7 @@ def test_a_mesh_of_one_device(vae: AuraEquiVAE, latents: np.ndarray) -> None:
 
 @pytest.mark.parametrize("axes", [AxisType.Auto, AxisType.Explicit])
 def test_a_batch_that_divides_is_padded_and_keeps_its_sharding(
-    axes: AxisType, shared: Callable[[PartitionSpec, AxisType], Codec], latents: np.ndarray
+    axes: AxisType, shared: Shared, latents: np.ndarray
 ) -> None:
     sharding = over(BATCH, axes)
     codec = copy.copy(shared(BATCH, axes))  # which has its own shapes

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from benchmarks.full_size_checkpoint import write_random_checkpoint
 from benchmarks.golden import OUTPUTS, read_golden
 from benchmarks.prepared import WEIGHTS
 from benchmarks.workers import golden_errors, pool, training
-from benchmarks.workers.calls import Call
+from benchmarks.workers.calls import Call, JaxMode
 from benchmarks.workers.jax_worker import JaxWorker
 from benchmarks.workers.pool import Pool
 from tests.commands import invoke
@@ -185,14 +186,24 @@ def test_the_whole_scale_has_the_sizes_that_targets_are_for():
     assert not Judged("", "≥", 1.0, float("nan")).met
 
 
-def test_the_worker_compiles_the_plain_model(tmp_path: Path):
-    """The one test here that computes; a codec in the worker is tested with the other benchmark."""
+@pytest.mark.parametrize("mode", ["plain", "bucket"])
+def test_the_worker_compiles_what_it_runs(
+    mode: JaxMode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The one test here that computes; a plain codec is tested with the other benchmark."""
+    compiled, compile_ = [], jax.stages.Lowered.compile
+    monkeypatch.setattr(
+        jax.stages.Lowered,
+        "compile",
+        lambda self, *options: compiled.append(self) or compile_(self, *options),
+    )
     case = Case(TINY, 8, 1, "float32")
     write_random_checkpoint(tmp_path / WEIGHTS, TINY)
     np.save(tmp_path / "decode.npy", np.ones(case.shape("decode"), np.float32))
     worker = JaxWorker()
-    assert worker.prepare("plain", str(tmp_path), case.dtype, ["decode"]) > 0
+    assert worker.prepare(mode, str(tmp_path), case.dtype, ["decode"]) > 0
     assert min(worker.run("decode")) > 0
+    assert len(compiled) == 1  # so the memory that is measured is that of the calls
     assert worker.peak("decode") > 1e6
     worker.save("decode", str(tmp_path / "output"))
     output = np.load(tmp_path / "output.npy")

@@ -24,7 +24,7 @@ def write_json(path: Path, value: Any) -> None:
     Names of files that are not UTF-8 have lone surrogates. `json` writes them as escapes, since
     msgspec refuses them.
     """
-    text = json.dumps(as_json(value), ensure_ascii=False, indent=1)
+    text = json.dumps(to_builtins(value), ensure_ascii=False, indent=1)
     with replacing(path) as temporary:
         temporary.write_bytes(text.encode(errors="backslashreplace") + b"\n")
 
@@ -46,7 +46,7 @@ def read_json[T](path: Path, kind: type[T]) -> T:
         ) from None
 
 
-def as_json(value: Any) -> Any:
+def to_builtins(value: Any) -> Any:
     """Convert a dataclass to the types of JSON: dictionaries, lists, strings and numbers."""
     return msgspec.to_builtins(value, enc_hook=str)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from aura_jax.errors import CacheError, counted
 from aura_jax.extras import needs
 from aura_jax.latents.buckets import Bucket
-from aura_jax.latents.json_file import as_json, read_json, write_json
+from aura_jax.latents.json_file import read_json, to_builtins, write_json
 from aura_jax.latents.spec import SHARD_FILE, CacheSpec
 from aura_jax.latents.statistics import Statistics
 
@@ -162,7 +162,7 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a manifest into a folder, whole or not at all."""
-    write_json(folder / NAME, {"version": VERSION, **as_json(manifest)})
+    write_json(folder / NAME, {"version": VERSION, **to_builtins(manifest)})
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -9,7 +9,7 @@ from typing import Any
 
 from aura_jax.errors import CacheError, differences, first_of
 from aura_jax.files import check_folder, check_own, remove_leftovers
-from aura_jax.latents.json_file import as_json, read_json, write_json
+from aura_jax.latents.json_file import read_json, to_builtins, write_json
 from aura_jax.latents.locks import remove_job_locks
 from aura_jax.latents.manifest import NAME, Manifest, Shard, read_manifest, write_manifest
 from aura_jax.latents.spec import CacheSpec
@@ -188,7 +188,7 @@ def _is_complete(finished: Manifest) -> bool:
 
 def _shown(spec: CacheSpec) -> dict[str, Any]:
     """Convert a spec to JSON, with buckets as in the command line."""
-    return as_json(spec) | {"buckets": ", ".join(map(str, spec.buckets))}
+    return to_builtins(spec) | {"buckets": ", ".join(map(str, spec.buckets))}
 
 
 def _has_all_parts(shards: Sequence[Shard]) -> bool:
