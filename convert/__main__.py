@@ -1,6 +1,7 @@
 """The command python -m convert: convert a checkpoint to Flax's layout, or to PyTorch's."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,14 +76,14 @@ def _read(path: Path, source: StoredCheckpoint, param_dtype: np.dtype | None) ->
     with progress() as bar:
         task = bar.add_task("convert", total=len(source.tensors))
 
-        def counted(tensor: StoredTensor) -> StoredTensor:
-            def read() -> np.ndarray:
-                bar.advance(task)
-                return tensor.read()
+        def read(tensor: StoredTensor) -> np.ndarray:
+            bar.advance(task)
+            return tensor.read()
 
-            return dataclasses.replace(tensor, read=read)
-
-        tensors = {name: counted(tensor) for name, tensor in source.tensors.items()}
+        tensors = {
+            name: dataclasses.replace(tensor, read=partial(read, tensor))
+            for name, tensor in source.tensors.items()
+        }
         return build(dataclasses.replace(source, tensors=tensors), param_dtype=param_dtype)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,12 @@ def open_safetensors(
             raise CheckpointError(_about_pickle(path, converter)) from None
         reason = printable(str(error))
         raise CheckpointError(f"{path}: is not a valid safetensors file: {reason}") from None
-    entries = _entries(path)
-    tensors = {name: _stored(handle, name, entry, path) for name, entry in entries.items()}
+    tensors = {
+        name: StoredTensor(
+            tuple(entry["shape"]), entry["dtype"], partial(_read, handle, name, path)
+        )
+        for name, entry in _entries(path).items()
+    }
     return StoredCheckpoint(str(path), tensors, handle.metadata() or {})
 
 
@@ -146,15 +151,12 @@ def _entries(path: Path) -> dict[str, Any]:
     return {name: dict(entry) for name, entry in pairs if name != "__metadata__"}
 
 
-def _stored(handle: safe_open, name: str, entry: Mapping[str, Any], path: Path) -> StoredTensor:
-    def read() -> np.ndarray:
-        try:
-            return handle.get_tensor(name)
-        except (OSError, SafetensorError) as error:
-            reason = printable(f"{name} cannot be read ({error})")
-            raise CheckpointError(f"{path}: {reason}") from None
-
-    return StoredTensor(tuple(entry["shape"]), entry["dtype"], read)
+def _read(handle: safe_open, name: str, path: Path) -> np.ndarray:
+    try:
+        return handle.get_tensor(name)
+    except (OSError, SafetensorError) as error:
+        reason = printable(f"{name} cannot be read ({error})")
+        raise CheckpointError(f"{path}: {reason}") from None
 
 
 def _about_pickle(path: Path, converter: str) -> str:
