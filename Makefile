@@ -47,7 +47,7 @@ plans: .venv/plans/complete
 # JAX's 64-bit mode must change no result: the tests of the model, its training and its files.
 x64: .venv/tests
 	JAX_ENABLE_X64=1 $(BIN)/python -m pytest -q -n auto $(foreach name,layers symmetry inference \
-		losses objective train_step codec codec_use rewrites discriminator parity checkpoint \
+		losses objective train_step codec codec_use rewrites attention discriminator parity checkpoint \
 		equivariance equivariance_measure evaluation quality photo_latents latents cache_reading \
 		run_loop run_folder latent_file config,tests/test_$(name).py)
 

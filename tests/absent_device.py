@@ -1,0 +1,9 @@
+"""A stand-in for a device that is not here."""
+
+from types import SimpleNamespace
+from typing import Any
+
+
+def absent(platform: str, capability: str = "9.0") -> Any:
+    """Return what plans read of a device: its platform and compute capability."""
+    return SimpleNamespace(platform=platform, compute_capability=capability)
