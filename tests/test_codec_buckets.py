@@ -49,7 +49,7 @@ def test_any_size_gives_what_the_model_gives(codec: Codec, vae: AuraEquiVAE) -> 
     latents = codec.encode_many(images)
     decoded = codec.decode_many(latents)
     results = [*zip(images, latents, decoded, strict=True)]
-    for x, z, y in results[::2]:  # the model compiles for each
+    for x, z, y in results[:3:2]:  # one of each bucket: the model compiles for each
         expected = np.asarray(aura_jax.encode(vae, x[None]))[0]
         back = np.asarray(aura_jax.decode(vae, z[None]))[0]
         for result, right in ((z, expected), (y, back)):
@@ -72,17 +72,17 @@ def test_nothing_compiles_after_the_warmup(
     vae: AuraEquiVAE, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One program for each bucket, part and conversion of levels, whatever comes later."""
-    codec = Codec(vae, buckets=BUCKETS)
+    codec = Codec(vae, buckets=BUCKETS[:1])
     codec.warmup(guard=True)
-    shapes = {name: sorted(program.shapes) for name, program in codec._programs.items()}
-    assert all(len(each) == len(BUCKETS) for each in shapes.values())
+    shapes = {name: program.shapes for name, program in codec._programs.items()}
+    assert {len(each) for each in shapes.values()} == {1}
     with jax.log_compiles(), caplog.at_level("WARNING"):
-        for x in (image(61, 67), ((image(17, 30) + 1) * 127.5).astype(np.uint8)):
+        for x in (image(23, 30), ((image(17, 31) + 1) * 127.5).astype(np.uint8)):
             latents = codec.encode(x[None])
             codec.decode(latents, as_uint8=True)
             codec.decode_many([*np.asarray(latents)], as_uint8=True)
     assert not [record for record in caplog.records if "ompil" in record.message]
-    assert shapes == {name: sorted(program.shapes) for name, program in codec._programs.items()}
+    assert shapes == {name: program.shapes for name, program in codec._programs.items()}
 
 
 def test_traced_copied_and_pickled(codec: Codec) -> None:

@@ -35,10 +35,7 @@ def sample() -> np.ndarray:
 
 
 def jitted(action: Action) -> Action:
-    def act(x: np.ndarray, **flags: bool) -> jax.Array:
-        return jax.jit(lambda x: action(x, **flags))(x)
-
-    return act
+    return jax.jit(action, static_argnames=("horizontal", "vertical"))
 
 
 def traced(action: Action) -> Action:
