@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Iterable
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ import aura_jax
 from aura_jax import ArrayError, AuraEquiVAE, Codec
 from aura_jax.arrays import relative_error
 from aura_jax.model.parameters import merge, split
+from aura_jax.runtime import program
 from convert.tolerances import FP32_BORDER, FP32_PARITY
 from tests.conftest import TINY_CONFIG, Golden
 from tests.random_models import random_vae
@@ -106,6 +108,22 @@ def test_batches_by_bucket_in_the_order_of_images(codec: Codec) -> None:
     assert seen == [[0, 4], [1, 2], [3]]
     assert [z.shape[:2] for z in latents] == [(h // 2, w // 2) for h, w in SIZES]
     assert codec.encode_many([]) == []
+
+
+def test_messages_speak_of_images_without_their_marks(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "(2, 24, 32, 3)" in repr(codec)
+    guarded = copy.copy(codec)
+    guarded.warmup([(2, *size) for size in BUCKETS], guard=True)
+    message = r"images of shape \(3, 24, 32, 3\): would compile, .*only .*\(2, 24, 32, 3\)"
+    for x in (image(24, 32), np.zeros((23, 9, 3), np.uint8)):
+        with pytest.raises(ArrayError, match=message):
+            guarded.encode(np.stack(3 * [x]))
+    exhausted = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory")
+    monkeypatch.setattr(program.Program, "lower", Mock(side_effect=exhausted))
+    with pytest.raises(ArrayError, match=r"latents of shape \(5, 12, 16, 16\): needs"):
+        codec.decode(np.zeros((5, 12, 15, 16), np.float32))
 
 
 @pytest.mark.parametrize("buckets", [[], [(64, 61)], [(64,)], [(0, 64)]])

@@ -83,7 +83,9 @@ class CodecPrograms(dict[str, Program]):
                 part: network_program(part, model, dtype, plan, place, marked=marked)
                 for part in PARTS
             },
-            from_levels=Program("images", lambda _, x: to_float(x), [], LEVELS, place),
+            from_levels=Program(
+                "images", lambda _, x: to_float(x), [], LEVELS, place, marked=marked
+            ),
             to_levels=Program("images", lambda _, x: to_uint8(x), [], dtype, place),
         )
         if folder is not None:

@@ -67,6 +67,7 @@ def _program(
         weights,
         dtype,
         place,
+        marked=marked,
         options=plan.options,
         matmul_precision=plan.matmul_precision,
     )

@@ -37,6 +37,7 @@ class Program:
             module. They are copied to every device; abstract ones allow compiling alone.
         dtype: the array's dtype.
         placement: where the array and the result lie; weights lie on each of its devices.
+        marked: whether arrays have a last row and column of marks, which messages leave out.
         options: XLA's compiler options, which apply to these executables alone.
         matmul_precision: JAX's precision for float32 matrix products.
     """
@@ -49,6 +50,7 @@ class Program:
         dtype: np.dtype,
         placement: Placement,
         *,
+        marked: bool = False,
         options: CompilerOptions | None = None,
         matmul_precision: MatmulPrecision = "highest",
     ):
@@ -57,7 +59,7 @@ class Program:
         if not any(isinstance(each, ShapeDtypeStruct) for each in weights):
             self.place(weights)
         self.load: Callable[[Shape], Compiled | None] = lambda _: None
-        self._options, self._precision = options, matmul_precision
+        self._marked, self._options, self._precision = marked, options, matmul_precision
         sharding = placement.sharding
         out = sharding if isinstance(sharding, NamedSharding) else None
         self._function = jax.jit(on_auto_axes(function), out_shardings=out)
@@ -66,8 +68,15 @@ class Program:
 
     @property
     def shapes(self) -> list[Shape]:
-        """The shapes that have an executable."""
-        return [*self.compiled]
+        """The shapes that have an executable, without marks."""
+        return [*map(self.unmarked, self.compiled)]
+
+    def unmarked(self, shape: Shape) -> Shape:
+        """Return the shape of an array without its row and column of marks."""
+        if not self._marked:
+            return shape
+        batch, height, width, channels = shape
+        return batch, height - 1, width - 1, channels
 
     def place(self, weights: Sequence[Any]) -> None:
         """Set the weights, with a copy on every device."""
@@ -139,7 +148,7 @@ class Program:
         is_cpu = self.placement.device.platform == "cpu"  # where bfloat16 needs more memory
         advice = f"use {'a smaller batch or ' if shape[0] > 1 else ''}smaller images"
         advice += "" if is_cpu else ", or bfloat16"
-        self._refused[shape] = f"{self.name} of shape {shape}: {reason}; {advice}"
+        self._refused[shape] = f"{self.name} of shape {self.unmarked(shape)}: {reason}; {advice}"
         return ArrayError(self._refused[shape])
 
 

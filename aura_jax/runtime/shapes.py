@@ -69,15 +69,15 @@ class Shapes:
         height, width = (scale * side for side in sides)
         return max((b for b, *size in self.declared if size == [height, width]), default=1)
 
-    def check(self, name: str, x: Array | np.ndarray, compiled: list[Shape]) -> None:
-        """Check that the guard allows an array's shape.
+    def check(self, name: str, shape: Shape, compiled: list[Shape]) -> None:
+        """Check that the guard allows a shape.
 
         Raises:
             ArrayError: if it would compile.
         """
-        if self.guarded and not isinstance(x, jax.core.Tracer) and x.shape not in compiled:
+        if self.guarded and shape not in compiled:
             known = ", ".join(map(str, compiled))
             raise ArrayError(
-                f"{name} of shape {x.shape}: would compile, but the guard of warmup allows "
+                f"{name} of shape {shape}: would compile, but the guard of warmup allows "
                 f"only {known}; warm up this shape too, or without the guard"
             )
