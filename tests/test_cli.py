@@ -29,6 +29,7 @@ from tests.conftest import GOLDEN_WEIGHTS, TINY_CONFIG
 from tests.corner_photo import WEIGHTS, command, photo, size_of
 from tests.photo_folder import read_image
 from tests.random_models import random_vae
+from tests.recipes import ONE_LEVEL
 
 __all__ = ["photo", "weights"]  # fixtures
 
@@ -143,15 +144,16 @@ def test_folders_and_tars_and_images_that_are_skipped(photo: Path, tmp_path: Pat
 
 
 def test_images_too_large_for_the_memory_are_skipped(
-    photo: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The plans of the bucket's executable and of the first image's own are refused."""
-    twin, z = tmp_path / "twin.png", tmp_path / "z.st"
+    twin, z, weights = (tmp_path / name for name in ("twin.png", "z.st", "one_level"))
+    aura_jax.save(random_vae(ONE_LEVEL), weights)
     Image.open(photo).crop((0, 0, 40, 30)).save(twin)  # a size that is not refused yet
     command("encode", photo, twin, "--out", z, "--weights", weights)
     cases = {
-        f"{photo}: images of shape (1, 30, 46, 3)": ("encode", photo, twin),
-        "corner: latents of shape (1, 15, 23, 16)": ("decode", z),
+        f"{photo}: images of shape (1, 30, 45, 3)": ("encode", photo, twin),
+        "corner: latents of shape (1, 30, 45, 16)": ("decode", z),
     }
     for refused, words in cases.items():
         limits = Mock(side_effect=chain([0, 0], repeat(None)))
