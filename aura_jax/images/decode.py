@@ -1,6 +1,7 @@
 """Decode image files of every mode, orientation and bit depth to upright RGB."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
@@ -48,18 +49,10 @@ def decode(data: bytes, decoding: Decoding, note: Note) -> Image.Image | Levels:
     profile = image.info.get("icc_profile") if source.profile is None else source.profile
     if decoding.raw_colors:
         profile = None
-
-    def upright(image: Image.Image) -> Image.Image:
-        return image if turn is None else image.transpose(turn)
-
-    def load(raw: str) -> Image.Image:
-        again = opened(name, source, decoding.max_pixels)
-        set_raw_mode(again, raw)
-        return upright(again)
-
     if needs_levels(image, source):
+        load = partial(_load, name, source, decoding.max_pixels, turn)
         return _levels(*read_levels(image, source, load), profile, note)
-    return _rgb(upright(image), profile, note)
+    return _rgb(_turned(image, turn), profile, note)
 
 
 def upright_size(data: bytes, decoding: Decoding) -> tuple[int, int]:
@@ -84,14 +77,26 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         OSError: if its file is damaged.
     """
     image.load()
-    turn = TURNS.get(orientation(image.info.get("exif"), image.info.get("xmp")))
-    if turn is not None:
-        image = image.transpose(turn)
+    exif, xmp = image.info.get("exif"), image.info.get("xmp")
+    image = _turned(image, TURNS.get(orientation(exif, xmp)))
     if image.mode == "I":
         raise ValueError("32-bit values, whose range is not known")
     if image.mode.startswith("I;16"):
         image = to_8_bit(np.asarray(image).astype(np.float32) / 65535, "L")
     return _rgb(image, image.info.get("icc_profile"), lambda note: None)
+
+
+def _turned(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
+    return image if turn is None else image.transpose(turn)
+
+
+def _load(
+    name: str, source: Source, max_pixels: int, turn: Image.Transpose | None, raw: str
+) -> Image.Image:
+    """Decode a file as if samples had another layout, and turn it upright."""
+    image = opened(name, source, max_pixels)
+    set_raw_mode(image, raw)
+    return _turned(image, turn)
 
 
 def _orientation(name: str, source: Source, image: Image.Image) -> int:
