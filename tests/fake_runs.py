@@ -1,7 +1,7 @@
 """Runs with a trainer that only counts, for tests of their loop and folder."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -61,20 +61,23 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_photos(tmp_path_factory.mktemp("data") / "photos", 8)
 
 
-@pytest.fixture
-def workdir(tmp_path: Path) -> Workdir:
-    workdir = Workdir(tmp_path / "run")
+def new_workdir(path: Path) -> Workdir:
+    workdir = Workdir(path)
     workdir.open(SPEC)
     workdir.close()
     return workdir
 
 
+@pytest.fixture
+def workdir(tmp_path: Path) -> Workdir:
+    return new_workdir(tmp_path / "run")
+
+
 type Start = Callable[..., Run]
 
 
-@pytest.fixture
-def start(photos: Path, workdir: Workdir, vae_to_train: AuraEquiVAE) -> Start:
-    """Opens the run again, as each start of the command does."""
+def starter(photos: Path, workdir: Workdir, vae: AuraEquiVAE) -> Start:
+    """Return a function that opens the run again, as each start of the command does."""
 
     def start(
         losses: Callable[[int], float] = lambda step: 1.0,
@@ -85,16 +88,24 @@ def start(photos: Path, workdir: Workdir, vae_to_train: AuraEquiVAE) -> Start:
     ) -> Run:
         images, skipped = find_images([photos]), Skipped(workdir.skipped, 8)
         data = batches(images, SPEC.recipe.crops, seed=0, skipped=skipped)
-        trainer = Counter(vae_to_train, losses, steps)
+        trainer = Counter(vae, losses, steps)
         return Run(trainer, data, skipped, workdir, every=every, say=say)
 
     return start
 
 
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def start(photos: Path, workdir: Workdir, tiny_vae: AuraEquiVAE) -> Start:
+    return starter(photos, workdir, tiny_vae)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_plots() -> Iterator[None]:
     plain = np.zeros((4, 4, 3), np.uint8)
-    monkeypatch.setattr("aura_jax.training.loop.samples", lambda *_: plain)
+    with pytest.MonkeyPatch.context() as patch:
+        for plot in ("samples", "loss_curve"):
+            patch.setattr(f"aura_jax.training.loop.{plot}", lambda *_: plain)
+        yield
 
 
 def steps_of(workdir: Workdir) -> list[float | int]:

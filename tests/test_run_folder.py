@@ -7,12 +7,25 @@ from pathlib import Path
 
 import pytest
 
+from aura_jax import AuraEquiVAE
 from aura_jax.errors import AuraError, TrainingError
 from aura_jax.files import locked
 from aura_jax.training import Recipe, RunSpec, Workdir
 from aura_jax.training.skipped import Skipped
 from tests.conftest import TINY_CONFIG
-from tests.fake_runs import SPEC, STEPS, Start, count, no_plots, photos, start, steps_of, workdir
+from tests.fake_runs import (
+    SPEC,
+    STEPS,
+    Start,
+    count,
+    new_workdir,
+    no_plots,
+    photos,
+    start,
+    starter,
+    steps_of,
+    workdir,
+)
 from tests.recipes import with_
 
 __all__ = ["no_plots", "photos", "start", "workdir"]  # fixtures
@@ -22,10 +35,18 @@ def of_steps(steps: int) -> RunSpec:
     return dataclasses.replace(SPEC, recipe=with_(steps=steps))
 
 
-@pytest.fixture
-def finished(start: Start, workdir: Workdir) -> Workdir:
-    run = start()
+@pytest.fixture(scope="module")
+def trained(photos: Path, tiny_vae: AuraEquiVAE, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run, for copies."""
+    workdir = new_workdir(tmp_path_factory.mktemp("trained") / "run")
+    run = starter(photos, workdir, tiny_vae)()
     run.train(run.resume())
+    return workdir.path
+
+
+@pytest.fixture
+def finished(trained: Path, workdir: Workdir) -> Workdir:
+    shutil.copytree(trained, workdir.path, dirs_exist_ok=True)
     return workdir
 
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import pytest
 
 import aura_jax
-from aura_jax import AuraEquiVAE
 from aura_jax.errors import TrainingError
 from aura_jax.training import Every, Trainer, TrainState, Workdir
+from tests.conftest import TINY_CONFIG
 from tests.fake_runs import (
     SPEC,
     STEPS,
@@ -25,6 +25,7 @@ from tests.fake_runs import (
     steps_of,
     workdir,
 )
+from tests.random_models import random_vae
 
 __all__ = ["no_plots", "photos", "start", "workdir"]  # fixtures
 
@@ -77,8 +78,8 @@ def test_parameters_that_are_not_finite_are_never_saved(start: Start, workdir: W
     assert not workdir.model.exists()
 
 
-def test_real_parameters_are_checked(vae_to_train: AuraEquiVAE) -> None:
-    trainer = Trainer(SPEC.recipe, vae_to_train)
+def test_real_parameters_are_checked() -> None:
+    trainer = Trainer(SPEC.recipe, random_vae(TINY_CONFIG))
     params = {"vae": {"a": jnp.ones(2), "b": jnp.ones(3)}}
     state = TrainState(jnp.int32(0), params, params["vae"], None)
     assert trainer.is_finite(state)
