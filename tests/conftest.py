@@ -15,11 +15,9 @@ import aura_jax
 from aura_jax import AuraConfig, AuraEquiVAE
 from aura_jax.dtypes import FLOAT32
 from aura_jax.training.init import new_model
-from aura_jax.training.networks.discriminator import DEPTH
-from aura_jax.training.networks.lpips import Perceptual
 from benchmarks.golden import GOLDEN_WEIGHTS, read_golden
 from tests.checkpoint_files import Tensors, read
-from tests.random_models import random_lpips, random_vae
+from tests.random_models import random_vae
 from tests.recipes import ONE_LEVEL
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -95,14 +93,3 @@ def tensors(whole: Tensors) -> Tensors:
 def vae_to_train() -> AuraEquiVAE:
     """Make a model of one level in the initial state of training."""
     return new_model(ONE_LEVEL, FLOAT32, 0)
-
-
-@pytest.fixture(scope="session")
-def perceptual() -> Perceptual:
-    """Make VGG16 and LPIPS with random weights, and the stages that the discriminator needs.
-
-    All five would compile for twice as long.
-    """
-    lpips = random_lpips()
-    del lpips.vgg.stages[DEPTH:], lpips.heads[DEPTH:]
-    return Perceptual(lpips.vgg, lpips)

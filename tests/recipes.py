@@ -34,17 +34,19 @@ def with_(**changes: Any) -> Recipe:
 
 def furthest(a: Any, b: Any) -> float:
     """Return the largest relative difference between corresponding arrays."""
-    errors = jax.tree.map(
-        lambda x, y: jnp.linalg.norm((x - y).ravel()) / (jnp.linalg.norm(y.ravel()) + 1e-3), a, b
-    )
-    return float(max(jax.tree.leaves(errors)))
+
+    def distance(x: Any, y: Any) -> float:  # JAX would compile a norm for every shape
+        x, y = np.asarray(x).ravel(), np.asarray(y).ravel()
+        return float(np.linalg.norm(x - y) / (np.linalg.norm(y) + 1e-3))
+
+    return max(jax.tree.leaves(jax.tree.map(distance, a, b)))
 
 
 def disturb(params: Any) -> Any:
     """Add noise to parameters, so that they have no symmetry."""
     rng = np.random.default_rng(0)
 
-    def disturbed(x: jax.Array) -> jax.Array:  # by numpy: JAX would compile a sum for every shape
+    def disturbed(x: jax.Array) -> jax.Array:  # JAX would compile a sum for every shape
         noise = rng.standard_normal(x.shape, np.float32)
         return jnp.asarray(np.asarray(x) + np.float32(0.1) * noise)
 
