@@ -20,7 +20,7 @@ from aura_jax import AuraEquiVAE
 from aura_jax.arrays import relative_error
 from aura_jax.errors import ArrayError, CheckpointError
 from aura_jax.evaluation import Evaluator
-from aura_jax.images.transforms import to_float
+from aura_jax.images.transforms import to_float, to_uint8
 from aura_jax.model.parameters import parameters
 from aura_jax.training.networks.lpips import LPIPS, load_perceptual
 from aura_jax.training.networks.vgg import SHIFT
@@ -29,7 +29,7 @@ from convert.tolerances import FP32_PARITY, VGG_GRADIENT
 from tests.photo_folder import random_crops
 from tests.random_models import random_lpips
 
-SIZES = [(37, 45), (16, 16)]
+SIZE = (16, 27)  # the smallest side, and one that is odd in every stage
 RELUS = (3, 8, 15, 22, 29)  # the last of each stage among torchvision's features
 
 
@@ -82,8 +82,16 @@ def network(folder: Path) -> LPIPS:
     return loaded
 
 
-def images(size: tuple[int, int], seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-1, 1, (2, *size, 3)).astype(np.float32)
+@pytest.fixture(scope="module")
+def shallow(network: LPIPS) -> LPIPS:
+    """The first stage, for what is computed operation by operation."""
+    shallow = nnx.clone(network)
+    del shallow.vgg.stages[1:], shallow.heads[1:]
+    return shallow
+
+
+def images(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, (2, *SIZE, 3)).astype(np.float32)
 
 
 def nchw(x: np.ndarray) -> torch.Tensor:
@@ -122,11 +130,8 @@ def dimmed(network: LPIPS, factor: float) -> LPIPS:
     return dim
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_activations_are_torchvisions(
-    network: LPIPS, features: torch.nn.Sequential, size: tuple[int, int]
-):
-    x = images(size, 0)
+def test_activations_are_torchvisions(network: LPIPS, features: torch.nn.Sequential):
+    x = images(0)
     mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, for [0, 1]
     h = torchvision.transforms.Normalize(mean, deviation)((nchw(x) + 1) / 2)
     expected = []
@@ -139,11 +144,10 @@ def test_activations_are_torchvisions(
         assert relative_error(np.asarray(ours), theirs) < FP32_PARITY
 
 
-@pytest.mark.parametrize("size", SIZES)
 def test_distances_and_gradients_are_those_of_the_lpips_package(
-    network: LPIPS, reference: lpips.LPIPS, size: tuple[int, int]
+    network: LPIPS, reference: lpips.LPIPS
 ):
-    x, y = images(size, 1), images(size, 2)
+    x, y = images(1), images(2)
     torch_x = nchw(x).requires_grad_()
     expected = reference.double()(torch_x, nchw(y))[:, 0, 0, 0]
     expected.sum().backward()
@@ -152,9 +156,26 @@ def test_distances_and_gradients_are_those_of_the_lpips_package(
     assert relative_error(gradient, nhwc(torch_x.grad)) < VGG_GRADIENT
 
 
+class NegativeCodec:
+    """A codec whose reconstructions are the negatives of their images."""
+
+    def __init__(self, vae: AuraEquiVAE):
+        self.config = vae.config
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        return to_float(images)
+
+    def decode(self, latents: np.ndarray, *, as_uint8: bool) -> np.ndarray:
+        return to_uint8(-latents)
+
+
 def test_evaluations_have_the_distances_of_the_lpips_package(
-    network: LPIPS, reference: lpips.LPIPS, tiny_vae: AuraEquiVAE
+    network: LPIPS,
+    reference: lpips.LPIPS,
+    tiny_vae: AuraEquiVAE,
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    monkeypatch.setattr("aura_jax.evaluation.measures.Codec", NegativeCodec)
     x = random_crops(batch=1, size=16)[0]
     scores, decoded = Evaluator(tiny_vae, lpips=network)(x)
     with torch.no_grad():
@@ -165,7 +186,7 @@ def test_evaluations_have_the_distances_of_the_lpips_package(
 
 def test_faint_features_are_divided_as_in_the_lpips_package(network: LPIPS, reference: lpips.LPIPS):
     """Where norms are about the epsilon, its value and its place show."""
-    x, y = images((16, 16), 1), images((16, 16), 2)
+    x, y = images(1), images(2)
     faint = copy.deepcopy(reference).double()
     for name, parameter in faint.net.named_parameters():
         if name.endswith("bias"):
@@ -177,23 +198,23 @@ def test_faint_features_are_divided_as_in_the_lpips_package(network: LPIPS, refe
     assert relative_error(distances, expected) < FP32_PARITY
 
 
-def test_equal_images_have_no_distance_and_no_gradient(network: LPIPS):
-    x = jnp.asarray(images((16, 16), 0))
-    distances, gradient = step_by_step(network, x, x)  # compiled as one, x and y round differently
+def test_equal_images_have_no_distance_and_no_gradient(shallow: LPIPS):
+    x = jnp.asarray(images(0))
+    distances, gradient = step_by_step(shallow, x, x)  # compiled as one, x and y round differently
     assert not distances.any()
     assert not gradient.any()
 
 
 @pytest.mark.parametrize("plain", [-1.0, 0.0, 1.0])
 def test_plain_images_have_finite_gradients(network: LPIPS, plain: float):
-    x = np.full((2, 16, 16, 3), plain, np.float32)
-    assert np.isfinite(distances_and_gradients(network, x, images((16, 16), 0))[1]).all()
+    x = np.full((2, *SIZE, 3), plain, np.float32)
+    assert np.isfinite(distances_and_gradients(network, x, images(0))[1]).all()
 
 
-def test_images_without_any_feature_make_no_nan_on_the_way(network: LPIPS):
+def test_images_without_any_feature_make_no_nan_on_the_way(shallow: LPIPS):
     """A later relu would hide it, but not from jax_debug_nans or another network."""
-    x, y = np.broadcast_to(SHIFT, (2, 16, 16, 3)), images((16, 16), 0)
-    silent = dimmed(network, 1.0)
+    x, y = np.broadcast_to(SHIFT, (2, *SIZE, 3)), images(0)
+    silent = dimmed(shallow, 1.0)
     with jax.debug_nans(True):  # looks at the results of single operations, if not compiled
         distances, gradient = step_by_step(silent, jnp.asarray(x), jnp.asarray(y))
     assert (distances > 0).all()
@@ -202,7 +223,8 @@ def test_images_without_any_feature_make_no_nan_on_the_way(network: LPIPS):
 
 def test_distances_are_float32_and_positive_in_any_type():
     network = random_lpips(jnp.bfloat16)
-    x, y = (jnp.asarray(images((16, 16), seed), jnp.bfloat16) for seed in (0, 1))
+    del network.vgg.stages[2:], network.heads[2:]
+    x, y = (jnp.asarray(images(seed), jnp.bfloat16) for seed in (0, 1))
     distances = jax.jit(lambda network, x, y: network(x, y))(network, x, y)
     assert distances.dtype == jnp.float32
     assert (distances > 0).all()
@@ -217,7 +239,7 @@ def test_images_too_small_for_the_last_stage_are_refused(network: LPIPS):
 
 def test_the_first_stages_are_a_copy_of_their_own(network: LPIPS):
     first = network.vgg.first(2)
-    x = jnp.asarray(images((16, 16), 0))
+    x = jnp.asarray(images(0))
     for ours, theirs in zip(first(x), network.vgg(x)[:2], strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert len(first.stages) == 2
