@@ -1,6 +1,7 @@
 """The measures of the equivariance report: that they are what they are called."""
 
 import dataclasses
+import json
 from typing import Any
 
 import jax
@@ -24,6 +25,7 @@ from aura_jax.equivariance import (
     measure,
     noise_curves,
     recovered_rule,
+    report,
 )
 from aura_jax.images.transforms import Pixels, square_pixels
 from convert.tolerances import EQUIVARIANCE, NOT_EQUIVARIANT
@@ -47,14 +49,18 @@ def pixels() -> Pixels:
 
 
 @pytest.fixture(scope="module")
-def mirrored_vae() -> AuraEquiVAE:
-    vae = aura_jax.load(GOLDEN_WEIGHTS, dtype=jnp.float32, param_dtype=jnp.float32)
-    return with_mirrored_decoder(vae)
+def vae() -> AuraEquiVAE:
+    return aura_jax.load(GOLDEN_WEIGHTS, dtype=jnp.float32, param_dtype=jnp.float32)
 
 
 @pytest.fixture(scope="module")
-def mirrored(mirrored_vae: AuraEquiVAE, pixels: Pixels) -> Measures:
-    return measure(mirrored_vae, pixels, KEY)
+def measured(vae: AuraEquiVAE, pixels: Pixels) -> Measures:
+    return measure(vae, pixels, KEY)
+
+
+@pytest.fixture(scope="module")
+def mirrored(vae: AuraEquiVAE, pixels: Pixels) -> Measures:
+    return measure(with_mirrored_decoder(vae), pixels, KEY)
 
 
 def test_distances_in_decibels():
@@ -97,32 +103,38 @@ def test_a_mirrored_decoder_is_equivariant_and_without_signs_it_is_not(
 
 
 @pytest.mark.parametrize("name", FLIPS)
-def test_measures_match_independent_formulas(golden_vae: AuraEquiVAE, pixels: Pixels, name: str):
+def test_measures_match_independent_formulas(
+    vae: AuraEquiVAE, measured: Measures, pixels: Pixels, name: str
+):
     """Written again, with numpy's flip and a formula each."""
     axes, signs = AXES[name], np.array(SIGNS[name], np.float32)
-    z = run(aura_jax.encode, golden_vae, pixels)
-    encoded = run(aura_jax.encode, golden_vae, np.flip(pixels, axes))
-    decoded = run(aura_jax.decode, golden_vae, z).clip(-1, 1)
-    measures = measure(golden_vae, pixels, KEY)
+    z = run(aura_jax.encode, vae, pixels)
+    encoded = run(aura_jax.encode, vae, np.flip(pixels, axes))
+    decoded = run(aura_jax.decode, vae, z).clip(-1, 1)
     for errors, flipped in (
-        (measures.signed[name], np.flip(z, axes) * signs[None, None]),
-        (measures.unsigned[name], np.flip(z, axes)),
+        (measured.signed[name], np.flip(z, axes) * signs[None, None]),
+        (measured.unsigned[name], np.flip(z, axes)),
     ):
-        image = run(aura_jax.decode, golden_vae, flipped).clip(-1, 1)
+        image = run(aura_jax.decode, vae, flipped).clip(-1, 1)
         assert errors.decoder == distance(image, np.flip(decoded, axes))
         assert errors.round_trip == distance(image, np.flip(pixels, axes))
         noise = relative(encoded, flipped)
         assert errors.encoder == Near(-20 * np.log10(noise), noise)
     corner = np.corrcoef(encoded[..., 3].ravel(), np.flip(z, axes)[..., 5].ravel())[0, 1]
-    assert measures.correlation[name][3, 5] == pytest.approx(corner, abs=1e-4)
+    assert measured.correlation[name][3, 5] == pytest.approx(corner, abs=1e-4)
 
 
-def test_the_reconstruction(golden_vae: AuraEquiVAE, pixels: Pixels):
-    decoded = run(aura_jax.decode, golden_vae, run(aura_jax.encode, golden_vae, pixels))
+def test_the_reconstruction(vae: AuraEquiVAE, measured: Measures, pixels: Pixels):
+    decoded = run(aura_jax.decode, vae, run(aura_jax.encode, vae, pixels))
     expected = distance(decoded.clip(-1, 1), pixels)
-    reconstruction = measure(golden_vae, pixels, KEY).reconstruction
+    reconstruction = measured.reconstruction
     assert Distance(reconstruction.psnr_db, reconstruction.relative_l2) == expected
     assert 0 < reconstruction.ssim < 0.5  # untrained, yet of the same brightness here and there
+
+
+def test_a_report_of_them_is_strict_json(measured: Measures):
+    document = report({"a.png": measured}, weights="w", size=SIDE, seed=0, dtype="float32")
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
 
 
 def test_noise_curves_start_at_the_reconstruction(mirrored: Measures):
@@ -132,17 +144,17 @@ def test_noise_curves_start_at_the_reconstruction(mirrored: Measures):
         assert curve[0] == mirrored.reconstruction.psnr_db
 
 
-def test_noise_takes_an_image_away_from_what_its_latent_decodes_to(golden_vae: AuraEquiVAE):
+def test_noise_takes_an_image_away_from_what_its_latent_decodes_to(vae: AuraEquiVAE):
     z = np.asarray(jax.random.normal(KEY, (5, 5, 16)) + 0.5)
-    image = run(aura_jax.decode, golden_vae, z).clip(-1, 1)
-    curves = noise_curves(golden_vae, image, z, KEY)
+    image = run(aura_jax.decode, vae, z).clip(-1, 1)
+    curves = noise_curves(vae, image, z, KEY)
     for curve in curves.values():
         assert curve[0] == np.inf
         assert all(np.diff(curve[1:]) < 0)
 
     n = np.asarray(jax.random.normal(KEY, z.shape))
     for kind, noisy in (("multiplicative", z * (1 + 0.2 * n)), ("additive", z + 0.2 * z.std() * n)):
-        expected = distance(run(aura_jax.decode, golden_vae, noisy).clip(-1, 1), image)
+        expected = distance(run(aura_jax.decode, vae, noisy).clip(-1, 1), image)
         assert curves[kind][SIGMAS.index(0.2)] == pytest.approx(expected.decibels, abs=1e-2)
 
 
