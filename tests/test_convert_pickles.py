@@ -9,11 +9,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aura_jax import AuraError, CheckpointError
+import aura_jax
+from aura_jax import AuraEquiVAE, AuraError, CheckpointError
 from convert.__main__ import app
 from convert.source import open_source
 from tests.commands import invoke
-from tests.conftest import GOLDEN_WEIGHTS
+
+type State = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def state(tiny_vae: AuraEquiVAE, tmp_path_factory: pytest.TempPathFactory) -> State:
+    """The tensors of a tiny checkpoint, which tests must not change."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny"
+    aura_jax.save(tiny_vae, path, layout="torch")
+    return load_file(path)
 
 
 def convert(*words: str | Path) -> str:
@@ -29,21 +39,19 @@ def convert(*words: str | Path) -> str:
         lambda s: {"nets": {"vae": s, "disc": {"conv.weight": torch.zeros(1)}}},
     ],
 )
-def test_pickles_only_when_allowed(tmp_path: Path, legacy: bool, wrap: Any):
+def test_pickles_only_when_allowed(tmp_path: Path, state: State, legacy: bool, wrap: Any):
     source, target = tmp_path / "pickle.pt", tmp_path / "out.safetensors"
-    state = load_file(GOLDEN_WEIGHTS)
-    state = {f"module.{name}": tensor for name, tensor in state.items()}
-    torch.save(wrap(state), source, _use_new_zipfile_serialization=not legacy)
+    parallel = {f"module.{name}": tensor for name, tensor in state.items()}
+    torch.save(wrap(parallel), source, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(CheckpointError, match=r"is a pickle.*--allow-pickle"):
         convert(source, target)
     convert(source, target, "--allow-pickle", "--layout", "torch")
     returned = load_file(target)
-    assert all(torch.equal(returned[name], t) for name, t in load_file(GOLDEN_WEIGHTS).items())
+    assert all(torch.equal(returned[name], t) for name, t in state.items())
 
 
-def test_one_of_several_state_dicts(tmp_path: Path):
+def test_one_of_several_state_dicts(tmp_path: Path, state: State):
     source, target = tmp_path / "run.pt", tmp_path / "out.safetensors"
-    state = load_file(GOLDEN_WEIGHTS)
     ema = {f"vae.{name}": tensor * 2 for name, tensor in state.items()}
     optimizer = {"state": {0: {"exp_avg": torch.zeros(3)}}}
     torch.save({"model": state, "nested": {"ema": ema}, "optimizer": optimizer}, source)
@@ -58,8 +66,7 @@ def test_one_of_several_state_dicts(tmp_path: Path):
         convert(target, tmp_path / "other", "--key", "ema")
 
 
-def test_one_network_of_a_larger_file(tmp_path: Path):
-    state = load_file(GOLDEN_WEIGHTS)
+def test_one_network_of_a_larger_file(tmp_path: Path, state: State):
     inside = {f"first_stage_model.{name}": tensor for name, tensor in state.items()}
     source, target = tmp_path / "pipeline", tmp_path / "out"
     save_file({**inside, "model.out.bias": torch.zeros(3)}, source)
@@ -125,8 +132,7 @@ def test_a_corrupt_pickle_is_a_checkpoint_error(tmp_path: Path):
                 open_source(path, allow_pickle=True)
 
 
-def test_non_contiguous_tensors_of_a_pickle(tmp_path: Path):
-    state = load_file(GOLDEN_WEIGHTS)
+def test_non_contiguous_tensors_of_a_pickle(tmp_path: Path, state: State):
     strided = {
         name: t.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0) if t.ndim == 4 else t
         for name, t in state.items()
