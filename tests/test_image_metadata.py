@@ -70,6 +70,18 @@ def test_orientation_is_applied_once_in_every_format(name: str) -> None:
         assert np.abs(pixels - smooth()).max() <= 12, orientation  # of lossy formats
 
 
+def test_orientation_of_deep_samples() -> None:
+    """They are decoded again, in another layout."""
+    gray = smooth()[..., 0].astype(np.uint16) * 256
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    sideways = Image.fromarray(np.ascontiguousarray(np.rot90(gray)))
+    assert sideways.mode == "I;16"
+    pixels = np.asarray(decode_8_bit(saved(sideways, format="PNG", exif=exif), "x")).astype(int)
+    assert pixels.shape == (16, 24, 3)
+    assert np.abs(pixels[..., 0] - smooth()[..., 0]).max() <= 1
+
+
 def test_orientation_in_folders_and_tars(tmp_path: Path) -> None:
     data = turned(6, "tiff_lzw")
     (tmp_path / "a.tif").write_bytes(data)
