@@ -1,7 +1,7 @@
 """Promises of the package: what its import does, what is documented, what runs as it is written."""
 
-import functools
 import inspect
+import pkgutil
 import re
 import subprocess
 import sys
@@ -14,6 +14,8 @@ import pytest
 import aura_jax
 from aura_jax.cli.app import app
 from aura_jax.latents.buckets import Bucket
+from convert import __main__ as conversion
+from convert import perceptual
 from tests.cache_folder import SIZE, finished, weights
 from tests.commands import invoke, quick_environment
 from tests.conftest import ROOT
@@ -37,7 +39,8 @@ def output(command: list[str], cwd: Path) -> str:
     return result.stdout
 
 
-def test_import_is_cheap_and_touches_nothing():
+def test_import_is_cheap_and_needs_no_extra():
+    """In one process, in which first nothing is imported, then JAX; then packages are missing."""
     code = """
 import sys
 import aura_jax
@@ -50,28 +53,22 @@ heavy = {"torch", "PIL", "typer", "huggingface_hub", "dm_pix"} & set(sys.modules
 assert not heavy, heavy
 from jax._src import xla_bridge
 assert not xla_bridge.backends_are_initialized()
-"""
-    python(code)
 
-
-def test_latents_without_their_extra_say_what_to_install():
-    code = """
-import sys
 sys.modules["msgspec"] = None
 from aura_jax import *
 try:
-    aura_jax = __import__("aura_jax")
     aura_jax.latents.LatentSource
 except aura_jax.AuraError as error:
     print(error)
+del sys.modules["msgspec"]
+
+sys.modules["torch"] = None
+import aura_jax.cli.app, aura_jax.photo_latents
 """
     assert python(code) == 'msgspec is not installed: pip install "aura-jax[cache]"'
 
 
 def test_the_library_never_imports_torch():
-    python(
-        "import sys; sys.modules['torch'] = None; import aura_jax.cli.app, aura_jax.photo_latents"
-    )
     sources = "\n".join(path.read_text() for path in (ROOT / "aura_jax").rglob("*.py"))
     assert not re.search(r"^\s*(import|from) (torch|convert)\b", sources, re.MULTILINE)
 
@@ -110,19 +107,12 @@ def test_the_facade_lists_all_its_names():
         getattr(aura_jax, "no_such_name")  # noqa: B009  pyright knows that too
 
 
-@pytest.mark.parametrize("first", ["aura_jax.equivariance", "aura_jax.equivariance.measures"])
-def test_functions_are_not_hidden_by_modules(first: str):
+@pytest.mark.parametrize("facade", FACADES, ids=lambda facade: facade.__name__)
+def test_functions_are_not_hidden_by_modules(facade: ModuleType):
     """A module `measure` beside a function `measure` would take its name when it is imported."""
-    code = f"""
-import importlib, types
-importlib.import_module({first!r})
-import aura_jax.equivariance.reports, aura_jax.equivariance as equivariance, pkgutil
-modules = [module.name for module in pkgutil.iter_modules(equivariance.__path__)]
-assert not {{*modules}} & {{*equivariance.__all__}}
-assert isinstance(equivariance.measure, types.FunctionType)
-assert isinstance(equivariance.report, types.FunctionType)
-"""
-    python(code)
+    for module in pkgutil.iter_modules(facade.__path__):
+        if module.name in facade.__all__:
+            assert isinstance(getattr(facade, module.name), ModuleType)
 
 
 def test_the_wheel_holds_the_library_alone(tmp_path: Path):
@@ -137,28 +127,40 @@ def test_the_wheel_holds_the_library_alone(tmp_path: Path):
     assert {top for top in tops if not top.endswith(".dist-info")} == {"aura_jax"}
 
 
+# test_flow_example.py runs that one.
 EXAMPLES = sorted({*(ROOT / "examples").glob("*.py")} - {ROOT / "examples" / "flow_on_latents.py"})
+ARGUMENTS = {
+    "sample_photographs": ["--variants", "2", "--collages", "1"],
+    "flip_a_photograph": ["--photo", "000.png"],
+}
+SMALLER = {"README": ("256, 256", "32, 32"), "sample_photographs": ("LEAVES = 256", "LEAVES = 64")}
 
 
-@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)  # that one has its test
-def test_examples_run(script: Path, tmp_path: Path):
-    """With few and small images; `make demo` flips the whole photograph."""
-    (photo,) = write_photos(tmp_path / "few", 1).iterdir()
-    few = {
-        "sample_photographs": ["--variants", "2", "--collages", "1"],
-        "flip_a_photograph": ["--photo", str(photo)],
-    }
-    assert output([sys.executable, str(script), *few.get(script.stem, [])], tmp_path)
+def script(path: Path, text: str) -> tuple[str, list[str], str]:
+    """A file's path, arguments and Python, in which images are few and small."""
+    if path.stem in SMALLER:
+        large, small = SMALLER[path.stem]
+        assert text.count(large) == 1
+        text = text.replace(large, small)
+    return str(path), ARGUMENTS.get(path.stem, []), text
 
 
-def test_the_readmes_python_runs(tmp_path: Path):
-    """All snippets in one go, on the embedded checkpoint and smaller images."""
+def test_examples_and_the_readmes_python_run(tmp_path: Path):
+    """In one process, which imports JAX once; `make demo` flips the whole photograph."""
     snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(snippets) >= 2
-    assert sum(snippet.count("256, 256") for snippet in snippets) == 1
-    snippets = [snippet.replace("256, 256", "32, 32") for snippet in snippets]
+    scripts = [script(path, path.read_text()) for path in EXAMPLES]
+    scripts.append(script(ROOT / "README.md", "".join(snippets)))
+    write_photos(tmp_path, 1, size=32)
     (tmp_path / "photo.jpg").symlink_to(ROOT / "examples" / "chelsea.jpg")
-    python("\n".join(snippets), tmp_path)
+    code = f"""
+import sys
+for path, words, text in {scripts!r}:
+    sys.argv = [path, *words]
+    exec(compile(text, path, "exec"), {{"__name__": "__main__", "__file__": path}})
+"""
+    assert len(python(code, tmp_path).splitlines()) == len(EXAMPLES)
+    assert {"flips.png", "flipped.png", "photos"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_the_python_about_latents_runs(weights: Path, tmp_path: Path):
@@ -170,23 +172,25 @@ def test_the_python_about_latents_runs(weights: Path, tmp_path: Path):
     buckets = [Bucket(16, 16), Bucket(8, 24)]
     finished(photos, tmp_path / "ratios", weights, size=None, buckets=buckets)
     train, workers, torch, tars, ratios = re.findall(r"```python\n(.*?)```", LATENTS, re.DOTALL)
+    assert workers.count("num_workers=2") == 1
+    workers = workers.replace("num_workers=2", "num_workers=1")
     shape, count = "    print([*batch['latent'].shape])\n", "print(len([*samples]))\n"
-    scripts = {train + workers + shape: "[4, 8, 8, 16]\n"}
-    scripts[train + ratios + "print(batch['latent'].shape[1:])\n"] = "(8, 8, 16)\n"
-    scripts[torch + shape + tars + count] = "[4, 8, 8, 16]\n6\n"
+    of_ratio = "if __name__ == '__main__':\n    print(batch['latent'].shape[1:])\n"
+    scripts = {
+        train + workers + shape + ratios + of_ratio: "[4, 8, 8, 16]\n(8, 8, 16)\n",
+        torch + shape + tars + count: "[4, 8, 8, 16]\n6\n",
+    }
     for text, printed in scripts.items():
         (tmp_path / "script.py").write_text(text)
         assert output([sys.executable, "script.py"], tmp_path) == printed
 
 
+CONVERSIONS = {"convert": conversion.app, "convert.perceptual": perceptual.app}
+
+
 def _command(words: list[str]) -> list[str]:
     """The command that the words begin with, of which `cache` has several."""
     return words[: 2 if words[0] == "cache" else 1]
-
-
-@functools.cache
-def python_help(module: str) -> str:
-    return subprocess.check_output([sys.executable, "-m", module, "--help"], cwd=ROOT, text=True)
 
 
 def test_documented_commands_exist():
@@ -202,6 +206,6 @@ def test_documented_commands_exist():
         if words[0] == "aura-jax":
             help_text = invoke(app, *_command(words[1:]), "--help")
         else:
-            help_text = python_help(words[2])
+            help_text = invoke(CONVERSIONS[words[2]], "--help")
         options = {word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)} - {"-m"}
         assert options <= set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", help_text)), line
