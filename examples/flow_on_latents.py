@@ -111,7 +111,8 @@ def batches(source: LatentSource) -> Iterable[dict[str, Any]]:
 
     shuffled = grain.MapDataset.source(source).seed(0).shuffle().repeat()
     flipped = shuffled.random_map(RandomFlip(p_horizontal=0.5))
-    return flipped.map(prepared).batch(BATCH).to_iter_dataset()
+    few_ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)  # instead of 500 batches
+    return flipped.map(prepared).batch(BATCH).to_iter_dataset(few_ahead)
 
 
 class Block(nnx.Module):

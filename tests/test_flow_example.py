@@ -23,18 +23,19 @@ from tests.conftest import ROOT
 from tests.photo_folder import read_image
 
 SCRIPT = ROOT / "examples" / "flow_on_latents.py"
-KINDS, IMAGES, STEPS = ("ball", "block", "cone"), 8, 30
+KINDS, IMAGES, STEPS = ("ball", "block", "cone"), 3, 40
+CONSTANTS = {"WIDTH": 32, "DEPTH": 1, "BATCH": 8, "EULER_STEPS": 2, "SHOWN": 3}
 
 
 @pytest.fixture(scope="module")
 def example() -> ModuleType:
-    """The script as a module, with a smaller network and fewer steps of sampling."""
+    """The script as a module, with a smaller network and fewer samples."""
     spec = importlib.util.spec_from_file_location("flow_on_latents", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for name, value in {"WIDTH": 32, "DEPTH": 1, "EULER_STEPS": 2}.items():
+    for name, value in CONSTANTS.items():
         assert hasattr(module, name)
         setattr(module, name, value)
     return module
@@ -73,10 +74,10 @@ def test_the_loss_falls_and_samples_are_drawn(out: Path) -> None:
     assert len(losses) == 10
     assert losses[-1] < 0.9 * losses[0]
     with Image.open(out / "samples.png") as figure:
-        assert figure.size == (8 + 2 * (8 * 64 + 8), 30 + len(KINDS) * (64 + 30))
+        assert figure.size == (8 + 2 * (3 * 64 + 8), 30 + len(KINDS) * (64 + 30))
         pixels = np.asarray(figure)
-    for left in (8, 528):
-        rows = [pixels[top : top + 64, left : left + 512] for top in (52, 146, 240)]
+    for left in (8, 208):
+        rows = [pixels[top : top + 64, left : left + 192] for top in (52, 146, 240)]
         assert all(row.std() > 10 for row in rows)
 
 
@@ -99,7 +100,7 @@ def test_its_cache_flips_as_its_images_do(out: Path, source: LatentSource) -> No
 def test_it_trains_on_latents_and_on_flipped_ones(
     example: ModuleType, source: LatentSource
 ) -> None:
-    batches = islice(example.batches(source), 4)
+    batches = islice(example.batches(source), 16)
     seen = {latent.tobytes() for batch in batches for latent in batch["z"]}
     plain = [normalize(sample["latent"], source.statistics) for sample in source]
     flipped = [flip_latents(latent, horizontal=True) for latent in plain]
