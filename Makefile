@@ -48,7 +48,7 @@ plans: .venv/plans/complete
 x64: .venv/tests
 	JAX_ENABLE_X64=1 $(BIN)/python -m pytest -q -n auto $(foreach name,layers symmetry inference \
 		losses objective train_step codec codec_use rewrites attention discriminator parity checkpoint \
-		equivariance equivariance_measure evaluation quality photo_latents latents cache_reading \
+		equivariance equivariance_measure evaluation quality photo_latents latents cache_reading cache_verify \
 		run_loop run_folder latent_file config,tests/test_$(name).py)
 
 check: .venv/tests
