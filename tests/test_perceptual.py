@@ -3,7 +3,6 @@
 import copy
 import re
 import warnings
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,6 @@ import pytest
 import torch
 import torchvision
 from flax import nnx
-from typer.testing import CliRunner
 
 from aura_jax import AuraEquiVAE
 from aura_jax.arrays import relative_error
@@ -25,6 +23,7 @@ from aura_jax.training.networks.lpips import LPIPS, load_perceptual
 from aura_jax.training.networks.vgg import SHIFT
 from convert.perceptual import app
 from convert.tolerances import FP32_PARITY, VGG_GRADIENT
+from tests.commands import invoke
 from tests.photo_folder import random_crops
 from tests.random_models import random_lpips
 
@@ -59,23 +58,16 @@ def features(reference: lpips.LPIPS) -> torch.nn.Sequential:
 
 
 @pytest.fixture(scope="module")
-def folder(
+def network(
     reference: lpips.LPIPS, features: torch.nn.Sequential, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """Files `full` and `vgg`, converted with and without the heads."""
+) -> LPIPS:
+    """Our network with the weights of these, through their files."""
     folder = tmp_path_factory.mktemp("perceptual")
     weights, heads = folder / "vgg.pth", folder / "heads.pth"
     torch.save({f"features.{name}": t for name, t in features.state_dict().items()}, weights)
     state = reference.state_dict()
     torch.save({name: state[name] for name in state if re.match(r"lin\d", name)}, heads)
-    for words in ((weights, folder / "full", "--lpips", heads), (weights, folder / "vgg")):
-        result = CliRunner().invoke(app, list(map(str, words)))
-        assert result.exit_code == 0, result.output
-    return folder
-
-
-@pytest.fixture(scope="module")
-def network(folder: Path) -> LPIPS:
+    invoke(app, weights, folder / "full", "--lpips", heads)
     loaded = load_perceptual(folder / "full").lpips
     assert loaded is not None
     return loaded
