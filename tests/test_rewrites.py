@@ -3,7 +3,8 @@
 Whatever can run as one program does, since each operation alone would be compiled on its own.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +25,12 @@ from aura_jax.model.layers import (
 from aura_jax.runtime import plan
 from aura_jax.runtime.kernels.conv import OutputFirstConv
 from aura_jax.runtime.kernels.group_norm import FusedGroupNorm
+from aura_jax.runtime.kernels.masked import Masked, MaskedNorm
+from aura_jax.runtime.kernels.masks import REPEATED, ConvolvedMasks, Masks
 from aura_jax.runtime.kernels.upsample import FoldedUpsample, TransposedUpsample
 from aura_jax.runtime.kernels.winograd import WinogradConv
 from aura_jax.runtime.plan import Precision, device_plan
+from aura_jax.runtime.region import Region
 from aura_jax.runtime.rewrite import rewritten
 from convert.tolerances import BF16_ROUNDINGS, FP32_FAST, FP32_PARITY
 from tests.absent_device import absent
@@ -107,6 +111,49 @@ def test_convolutions_with_outputs_first(
         out = run(OutputFirstConv(conv, dtype), x)
         assert out.dtype == dtype
         assert relative_error(out, run(conv, x.astype(F32))) <= limit
+
+
+def transposed(channels: int, **options: Unpack[LayerOptions]) -> TransposedUpsample:
+    return TransposedUpsample(Upsample(channels, **options), F32)
+
+
+@pytest.mark.parametrize("masks", [REPEATED, ConvolvedMasks()])
+@pytest.mark.parametrize("make", [Downsample, Upsample, transposed])
+def test_masked_layers_see_the_valid_part_alone(
+    masks: Masks, make: Callable[..., nnx.Module]
+) -> None:
+    norm = randomised(GroupNorm(CHANNELS, **options(F32)))
+    conv = randomised(conv3x3(CHANNELS, CHANNELS, **options(F32)))
+    resize = randomised(make(CHANNELS, **options(F32)))
+    layers = (norm, conv, resize, norm, conv)
+    padded, heights, widths = image((2, 8, 10), F32), np.array([7, 3]), np.array([6, 10])
+
+    def masked(x: jax.Array) -> jax.Array:
+        with Region(jnp.asarray(heights), jnp.asarray(widths), padded.shape[1:3]).current():
+            for layer in layers:
+                x = (MaskedNorm if layer is norm else Masked)(layer, masks)(x)
+        return x
+
+    result = run(masked, padded)
+    for i, (height, width) in enumerate(zip(heights, widths, strict=True)):
+        right = run(nnx.Sequential(*layers), padded[i : i + 1, :height, :width])
+        part = result[i : i + 1, : right.shape[1], : right.shape[2]]
+        assert relative_error(part, right) <= FP32_PARITY
+
+
+@pytest.mark.parametrize(("batch", "shards", "channels"), [(7, 1, 32), (8, 1, 1), (8, 2, 32)])
+def test_a_tpu_convolves_masks_of_fewer_than_eight_images(
+    batch: int, shards: int, channels: int
+) -> None:
+    plan = device_plan(absent("tpu"), F32, "highest", shards)
+
+    def valid(x: jax.Array) -> jax.Array:
+        sides = jnp.full(batch, 4)
+        with Region(sides, sides, (8, 8)).current():
+            return plan.masks.valid(x)
+
+    x = jax.ShapeDtypeStruct((batch, 8, 8, 32), F32)
+    assert jax.eval_shape(valid, x).shape == (batch, 8, 8, channels)
 
 
 def rewritten_for(

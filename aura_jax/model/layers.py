@@ -14,7 +14,7 @@ NORM_EPSILON = 1e-6
 LOGITS_BYTES = 2**29  # larger attention logits are computed in chunks of queries
 
 
-type Mask = Bool[Array, "b h w 1"]
+type Mask = Bool[Array, "b h w #c"]
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@
 | kernels stored | HWIO | OHWI | HWIO | HWIO |
 | attention, half precision | chunks | cuDNN | Pallas (bfloat16) | chunks |
 | attention, float32 | chunks | chunks | chunks | chunks |
+| masks of padded images | repeated | repeated | convolved | repeated |
 | float32 at "fast" | Winograd | TF32 | three bfloat16 products | JAX's "high" |
 
 Each choice is the fastest by time (CPU) or by the plan of the platform's own compiler (CUDA, TPU),
@@ -33,6 +34,7 @@ from aura_jax.runtime.kernels.attention import (
 from aura_jax.runtime.kernels.conv import OutputFirstConv
 from aura_jax.runtime.kernels.group_norm import FusedGroupNorm
 from aura_jax.runtime.kernels.masked import Masked, MaskedNorm, masked
+from aura_jax.runtime.kernels.masks import REPEATED, ConvolvedMasks, Masks
 from aura_jax.runtime.kernels.upsample import FoldedUpsample, TransposedUpsample
 from aura_jax.runtime.kernels.winograd import WinogradConv
 from aura_jax.runtime.placement import Placement
@@ -58,6 +60,7 @@ class Plan:
         norm: makes a norm; None keeps the model's.
         upsample: makes an upsampling that computes in a dtype; None keeps the model's.
         attention: computes attention from queries, keys and values.
+        masks: tells the valid elements of activations, for `masked_plan`.
         matmul_precision: JAX's precision for float32 matrix products and convolutions.
         options: XLA's compiler options, which apply to this model's executables alone.
     """
@@ -66,6 +69,7 @@ class Plan:
     norm: Callable[[GroupNorm], nnx.Module] | None = None
     upsample: Callable[[Upsample, np.dtype], nnx.Module] | None = None
     attention: Attention = attention
+    masks: Masks = REPEATED
     matmul_precision: MatmulPrecision = "highest"
     options: CompilerOptions | None = None
 
@@ -81,7 +85,7 @@ def plan_for(place: Placement, dtype: np.dtype, precision: Precision) -> Plan:
     Raises:
         AuraError: if the precision is unknown.
     """
-    plan = device_plan(place.device, dtype, precision)
+    plan = device_plan(place.device, dtype, precision, place.shards[0])
     if place.mesh is None:
         return plan
     return dataclasses.replace(plan, attention=over_mesh(plan.attention, place.mesh))
@@ -92,28 +96,27 @@ def masked_plan(plan: Plan) -> Plan:
 
     def conv(layer: nnx.Conv, dtype: np.dtype) -> nnx.Module:
         made = plan.conv(layer, dtype)
-        return made if layer.kernel_size == (1, 1) else Masked(made)
+        return made if layer.kernel_size == (1, 1) else Masked(made, plan.masks)
 
     upsample = plan.upsample
     return dataclasses.replace(
         plan,
         conv=conv,
-        norm=lambda layer: MaskedNorm(layer if plan.norm is None else plan.norm(layer)),
-        upsample=None if upsample is None else lambda *layer: Masked(upsample(*layer)),
+        norm=lambda layer: MaskedNorm(layer if plan.norm is None else plan.norm(layer), plan.masks),
+        upsample=None if upsample is None else lambda *layer: Masked(upsample(*layer), plan.masks),
         attention=masked(plan.attention),
     )
 
 
-def device_plan(device: Any, dtype: np.dtype, precision: Precision) -> Plan:
-    """Choose the kernels for one device."""
+def device_plan(device: Any, dtype: np.dtype, precision: Precision, shards: int = 1) -> Plan:
+    """Choose the kernels for one device, which may be one of several that share a batch."""
     if precision not in PRECISIONS:
         raise AuraError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
     plan, capability = Plan(with_dtype), compute_capability(device)
     if device.platform == "cpu":
         plan = _cpu_plan(dtype, precision)
     elif device.platform == "tpu":
-        attend = pallas_attention if dtype == BFLOAT16 else attention
-        plan = Plan(with_dtype, upsample=_transposed_if_narrow, attention=attend)
+        plan = _tpu_plan(dtype, shards)
     elif capability is not None:
         attend = cudnn_attention if dtype.itemsize == 2 and capability >= AMPERE else attention
         plan = Plan(OutputFirstConv, upsample=TransposedUpsample, attention=attend)
@@ -153,6 +156,15 @@ def _cpu_plan(dtype: np.dtype, precision: Precision) -> Plan:
         upsample=FoldedUpsample,
         attention=deferred_attention,
         options=options if dtype == BFLOAT16 else None,
+    )
+
+
+def _tpu_plan(dtype: np.dtype, shards: int) -> Plan:
+    return Plan(
+        with_dtype,
+        upsample=_transposed_if_narrow,
+        attention=pallas_attention if dtype == BFLOAT16 else attention,
+        masks=ConvolvedMasks(shards),
     )
 
 

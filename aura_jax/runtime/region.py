@@ -25,11 +25,14 @@ class Region:
         heights: the number of valid rows of each image, traced.
         widths: the number of valid columns of each image, traced.
         full: the height and width of the padded images.
+        convolved: the masks of pixels that convolutions made, by height and width: see
+            `aura_jax.runtime.kernels.masks`.
     """
 
     heights: Int[Array, " b"]
     widths: Int[Array, " b"]
     full: tuple[int, int]
+    convolved: dict[tuple[int, ...], Array] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def marked(cls, rows: Bool[Array, "b h"], columns: Bool[Array, "b w"]) -> "Region":
