@@ -109,3 +109,12 @@ def test_each_device_has_its_attention(
 ) -> None:
     chosen = device_plan(absent(platform, capability), np.dtype(dtype), "highest")
     assert chosen.attention is expected
+
+
+@pytest.mark.parametrize(("tokens", "has_kernel"), [(1024, False), (1025, True)])
+def test_a_v6e_uses_the_kernel_where_logits_are_large(tokens: int, has_kernel: bool) -> None:
+    """More than those of one image of 256² with the published model, whose heads are 16."""
+    chosen = device_plan(absent("tpu", kind="TPU v6 lite"), BF16, "highest")
+    q = jax.ShapeDtypeStruct((1, tokens, 16, HEAD_DIM), BF16)
+    traced = jax.make_jaxpr(lambda q: chosen.attention(q, q, q))(q)
+    assert ("pallas_call" in str(traced)) == has_kernel

@@ -14,6 +14,7 @@ from aura_jax.model.layers import Attention, attention
 # Tokens per step of the TPU kernel. The scores of a step, in float32, take 2 MB of the 16 MB of
 # vector memory of a v5e.
 QUERIES, KEYS, LANES = 1024, 512, 128
+SMALL_LOGITS = 2**26  # bytes in float32: those of one image of 256² with the published model
 
 
 def deferred_attention(
@@ -77,6 +78,19 @@ def pallas_attention(
             block_sizes=tpu.BlockSizes(query_block, key_block, key_block, 1),
         )
     return jnp.moveaxis(out[:, :, :tokens], 1, 2)
+
+
+def pallas_if_large(
+    q: Float[Array, "b t n d"],
+    k: Float[Array, "b s n d"],
+    v: Float[Array, "b s n d"],
+    *,
+    valid: Bool[Array, "b s"] | None = None,
+) -> Float[Array, "b t n d"]:
+    """Compute `layers.attention`, with the kernel for TPUs if the logits take much memory."""
+    batch, tokens, heads, _ = q.shape
+    is_large = 4 * batch * heads * tokens * k.shape[1] > SMALL_LOGITS
+    return (pallas_attention if is_large else attention)(q, k, v, valid=valid)
 
 
 def over_mesh(attend: Attention, sharding: NamedSharding) -> Attention:
