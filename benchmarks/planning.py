@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 from flax import nnx
@@ -26,8 +26,10 @@ from benchmarks.flops import Part
 from benchmarks.hlo import Program
 from benchmarks.targets import TARGETS, devices_of
 
-type Variant = Literal["plain", "codec"]
-VARIANTS: tuple[Variant, ...] = get_args(Variant.__value__)
+type Variant = Literal["plain", "codec", "buckets"]
+type Pair = tuple[Variant, Variant]
+PLAIN_AND_CODEC: Pair = ("plain", "codec")
+CODEC_AND_BUCKETS: Pair = ("codec", "buckets")  # a program for images up to its size
 ROOT = Path(__file__).parent.parent
 # The sources that decide which operations a compiler gets, and how its plan is read.
 SOURCES = (
@@ -64,14 +66,18 @@ class Task:
 
 
 def tasks(
-    targets: Sequence[str], parts: Sequence[Part], sizes: Sequence[int] = ()
+    targets: Sequence[str],
+    parts: Sequence[Part],
+    sizes: Sequence[int] = (),
+    variants: Pair = PLAIN_AND_CODEC,
 ) -> Iterator[Task]:
     """Yield the tasks for these targets, parts and sizes, by default of all sizes."""
-    for target, case, part in product(targets, (*CASES, LARGEST), parts):
+    cases = CASES if variants == CODEC_AND_BUCKETS else (*CASES, LARGEST)
+    for target, case, part in product(targets, cases, parts):
         split, large = TARGETS[target].split, case is LARGEST
         known = part == "decode" and (split or target == "h100") if large else not split
         if known and (not sizes or case.size in sizes):
-            yield from (Task(target, part, case, variant) for variant in VARIANTS)
+            yield from (Task(target, part, case, variant) for variant in variants)
 
 
 def plan(task: Task) -> dict[str, Any]:
@@ -124,7 +130,13 @@ def _compile(task: Task) -> Compiled:
         return _compile_plain(task, Placement(sharding or SingleDeviceSharding(devices[0])))
     shape = (case.batch, case.size, case.size)
     return compile_for(
-        devices, task.part, shape, config=case.config, dtype=case.dtype, sharding=sharding
+        devices,
+        task.part,
+        shape,
+        config=case.config,
+        dtype=case.dtype,
+        sharding=sharding,
+        buckets=task.variant == "buckets",
     )
 
 

@@ -14,7 +14,15 @@ from aura_jax.console import messages, say
 from aura_jax.errors import AuraError
 from aura_jax.files import check_free, replacing
 from benchmarks.flops import PARTS, Part
-from benchmarks.planning import CASES, LARGEST, code, plan, tasks
+from benchmarks.planning import (
+    CASES,
+    CODEC_AND_BUCKETS,
+    LARGEST,
+    PLAIN_AND_CODEC,
+    code,
+    plan,
+    tasks,
+)
 from benchmarks.plans_table import show, worse
 from benchmarks.targets import TARGETS, versions
 
@@ -47,6 +55,12 @@ def main(
             f"{', '.join(map(str, SIZES))}.",
         ),
     ] = None,
+    buckets: Annotated[
+        bool,
+        typer.Option(
+            "--buckets", help="Compare Codec without buckets with a bucket of the images' size."
+        ),
+    ] = False,
     out: Annotated[
         Path, typer.Option(help="JSON file to write, or to continue.", show_default=False)
     ] = RESULTS,
@@ -64,7 +78,9 @@ def main(
     continues it. The exit status is 1 if Codec is planned worse than the plain
     model.
     """
-    wanted = [*tasks(_known("target", target, TARGETS), part or PARTS, _known("size", size, SIZES))]
+    variants = CODEC_AND_BUCKETS if buckets else PLAIN_AND_CODEC
+    targets, sizes = _known("target", target, TARGETS), _known("size", size, SIZES)
+    wanted = [*tasks(targets, part or PARTS, sizes, variants)]
     content = _load(out, overwrite=overwrite)
     plans = content["plans"]
     for each in wanted:
@@ -72,7 +88,7 @@ def main(
             messages.print(f"compiling {' '.join(map(str, each.key.values()))}")
             plans.append(each.key | plan(each))
             _write(out, content)
-    show(plans, markdown=markdown)
+    show(plans, variants, markdown=markdown)
     say(f"{ABOUT} See {out}")
     if lines := worse(plans):
         messages.print("planned worse than the plain model:", *lines, sep="\n  ")
