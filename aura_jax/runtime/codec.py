@@ -67,14 +67,14 @@ class Codec:
             the model's weights are.
         buckets: heights and widths of images that programs are compiled for, in multiples of 8. The
             results are cut to size on the host, so calls wait for them. They cannot be combined
-            with an equivariant model, or a sharding of rows.
+            with a sharding of rows.
         executables: a folder that `save_executables` wrote. Executables that are found there are
             not compiled. Loading them runs code from the folder, so it must be this user's alone.
 
     Raises:
         AuraError: if the dtype or the precision is unknown, the sharding splits columns or
             channels, others have access to the folder of executables, a bucket's sides are not
-            multiples of 8, or buckets are combined with an equivariant model or a sharding of rows.
+            multiples of 8, or buckets are combined with a sharding of rows.
     """
 
     def __init__(

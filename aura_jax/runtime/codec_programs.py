@@ -32,7 +32,7 @@ class Settings:
         bucketed: whether the programs take smaller images than their shapes: see `Codec`.
 
     Raises:
-        ArrayError: if buckets cannot be combined with the other settings.
+        ArrayError: if buckets are combined with a sharding of rows.
     """
 
     config: AuraConfig
@@ -43,9 +43,8 @@ class Settings:
     bucketed: bool
 
     def __post_init__(self) -> None:
-        if self.bucketed and (self.averaged or self.place.shards[1] > 1):
-            other = "an equivariant model" if self.averaged else "a sharding of rows"
-            raise ArrayError(f"buckets: cannot be combined with {other}")
+        if self.bucketed and self.place.shards[1] > 1:
+            raise ArrayError("buckets: cannot be combined with a sharding of rows")
 
     def plan(self) -> Plan:
         """Choose the kernels: see `plan_for`."""

@@ -1,6 +1,6 @@
 """The encoder and the decoder of a rewritten model as programs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import jax
@@ -40,32 +40,22 @@ def network_program(
         marked: whether the last row and column of the input mark the valid pixels, as
             `buckets.marked` makes them; the model's layers must be those of `masked_plan`.
     """
-    if part == "encode":
-        return _program("images", model.encoder, clamp_latents, FLOAT32, plan, place, marked)
-    return _program("latents", model.decoder, _unchanged, dtype, plan, place, marked)
-
-
-def _program(
-    name: str,
-    network: Chain,
-    finish: Callable[[Array], Array],
-    dtype: np.dtype,
-    plan: Plan,
-    place: Placement,
-    marked: bool,
-) -> Program:
+    encodes = part == "encode"
+    network: Chain = model.encoder if encodes else model.decoder
+    multiple = model.config.downsampling if encodes else 1
     graph, state = nnx.split(network)
     weights, structure = jax.tree.flatten(state)
 
     def run(weights: Sequence[Array], x: Array) -> Array:
         network = nnx.merge(graph, structure.unflatten(weights))
-        return finish(_on_marked(network, x) if marked else network(x))
+        y = _on_marked(network, x, multiple) if marked else network(x)
+        return clamp_latents(y) if encodes else y
 
     return Program(
-        name,
+        "images" if encodes else "latents",
         run,
         weights,
-        dtype,
+        FLOAT32 if encodes else dtype,
         place,
         marked=marked,
         options=plan.options,
@@ -73,10 +63,8 @@ def _program(
     )
 
 
-def _on_marked(network: Chain, x: Array) -> Array:
-    with Region.marked(x[:, :-1, -1, 0] > 0, x[:, -1, :-1, 0] > 0).current():
+def _on_marked(network: Chain, x: Array, multiple: int) -> Array:
+    """Apply a network to the marked pixels of each image, whose sides are made such multiples."""
+    region = Region.marked(x[:, :-1, -1, 0] > 0, x[:, -1, :-1, 0] > 0)
+    with (region.framed(multiple) if network.averaged else region).current():
         return network(x[:, :-1, :-1])
-
-
-def _unchanged(images: Array) -> Array:
-    return images

@@ -14,17 +14,21 @@ from contextvars import ContextVar
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from aura_jax.symmetry import FLIPS
+
 _current: ContextVar["Region"] = ContextVar("region")
 
 
 @dataclasses.dataclass(frozen=True)
 class Region:
-    """The valid pixels of each image of a batch, which begin at its left upper corner.
+    """The valid pixels of each image of a batch.
 
     Attributes:
         heights: the number of valid rows of each image, traced.
         widths: the number of valid columns of each image, traced.
         full: the height and width of the padded images.
+        tops: the first valid row of each image; by default the first of all.
+        lefts: the first valid column of each image; by default the first of all.
         convolved: the masks of pixels that convolutions made, by height and width: see
             `aura_jax.runtime.kernels.masks`.
     """
@@ -32,12 +36,28 @@ class Region:
     heights: Int[Array, " b"]
     widths: Int[Array, " b"]
     full: tuple[int, int]
+    tops: Int[Array, " b"] | None = None
+    lefts: Int[Array, " b"] | None = None
     convolved: dict[tuple[int, ...], Array] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def marked(cls, rows: Bool[Array, "b h"], columns: Bool[Array, "b w"]) -> "Region":
         """Return the region of the rows and columns that are marked as valid."""
         return cls(rows.sum(axis=1), columns.sum(axis=1), (rows.shape[1], columns.shape[1]))
+
+    def framed(self, multiple: int) -> "Region":
+        """Return the regions of the four flips of each image, in the order of `frame_average`.
+
+        Args:
+            multiple: what sides are multiples of; further rows and columns are left out.
+        """
+        cut = [jnp.maximum(x // multiple, 1) * multiple for x in (self.heights, self.widths)]
+        tops, lefts = (
+            jnp.stack([(full - side) * flip[name] for flip in FLIPS.values()], axis=1).reshape(-1)
+            for side, full, name in zip(cut, self.full, ("vertical", "horizontal"), strict=True)
+        )
+        heights, widths = (side.repeat(len(FLIPS)) for side in cut)
+        return Region(heights, widths, self.full, tops, lefts)
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
@@ -53,12 +73,8 @@ class Region:
 
         Downsampling turns n pixels into floor(n / 2), upsampling into 2n.
         """
-        sides = ((height, self.heights, self.full[0]), (width, self.widths, self.full[1]))
-        # At least one, so that images of no pixels, which pad a batch, have finite means.
-        rows, columns = (
-            jnp.arange(side)[None] < jnp.maximum(counts * side // full, 1)[:, None]
-            for side, counts, full in sides
-        )
+        rows = _valid(height, self.full[0], self.heights, self.tops)
+        columns = _valid(width, self.full[1], self.widths, self.lefts)
         return (rows[:, :, None] & columns[:, None])[..., None]
 
     def tokens(self, count: int) -> Bool[Array, "b t"]:
@@ -67,6 +83,19 @@ class Region:
         # The number of tokens is that of pixels, times or divided by the square of the scale.
         scale = math.isqrt(height * width // count)
         return self.mask(height // scale, width // scale).reshape(-1, count)
+
+
+def _valid(
+    side: int, full: int, counts: Int[Array, " b"], starts: Int[Array, " b"] | None
+) -> Bool[Array, "b {side}"]:
+    """Return which of the rows or columns are valid where `full` of them are `side`."""
+    places = jnp.arange(side)[None]
+    # At least one, so that images of no pixels, which pad a batch, have finite means.
+    valid = jnp.maximum(counts * side // full, 1)[:, None]
+    if starts is None:
+        return places < valid
+    places -= (starts * side // full)[:, None]
+    return (places >= 0) & (places < valid)
 
 
 def current() -> Region:
