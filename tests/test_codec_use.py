@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import aura_jax
 from aura_jax import ArrayError, AuraError, Codec
 from aura_jax.arrays import relative_error
 from aura_jax.dtypes import FLOAT16, FLOAT32
 from aura_jax.runtime import program
 from aura_jax.runtime.placement import Placement
-from convert.tolerances import SUM_ORDER
+from convert.tolerances import FP32_PARITY, SUM_ORDER
 from tests.conftest import ROOT
 from tests.random_models import random_vae
 from tests.recipes import ONE_LEVEL
@@ -203,6 +204,14 @@ def test_executables_of_other_settings_or_damaged_ones_are_compiled_again(
         with jax.log_compiles():
             check_latents(other.encode(IMAGES), latents)
         assert "XLA compilation of jit(run)" in caplog.text
+
+
+def test_executables_of_images_are_not_taken_for_those_of_a_bucket(kept: Path) -> None:
+    """A bucket's program takes a row and a column more, so other images may have its shape."""
+    vae, images = random_vae(ONE_LEVEL), IMAGES[:, :-1, :-1]
+    expected = np.asarray(aura_jax.encode(vae, images))
+    codec = Codec(vae, buckets=[(7, 11)], executables=kept)
+    assert relative_error(np.asarray(codec.encode(images)), expected) <= FP32_PARITY
 
 
 def test_folders_that_others_can_write_are_refused(codec: Codec, tmp_path: Path) -> None:

@@ -55,7 +55,10 @@ class Settings:
         """Describe the settings and this process, as far as executables depend on them."""
         return {
             "config": dataclasses.asdict(self.config),
-            "settings": [str(self.dtype), self.precision, str(self.place), self.averaged],
+            "settings": [
+                *(str(self.dtype), self.precision, str(self.place)),
+                *(self.averaged, self.bucketed),
+            ],
             **environment(self.place.devices),
         }
 
