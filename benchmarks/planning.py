@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 # The sources that decide which operations a compiler gets, and how its plan is read.
 SOURCES = (
     *("aura_jax/config.py", "aura_jax/model/*.py"),
-    *("aura_jax/runtime/plan.py", "aura_jax/runtime/kernels/*.py"),
+    *(f"aura_jax/runtime/{name}.py" for name in ("plan", "region", "kernels/*")),
     *(f"benchmarks/{name}.py" for name in ("cycles", "hlo", "planning", "targets")),
 )
 CASES = tuple(
