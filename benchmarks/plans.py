@@ -81,6 +81,11 @@ def main(
     variants = CODEC_AND_BUCKETS if buckets else PLAIN_AND_CODEC
     targets, sizes = _known("target", target, TARGETS), _known("size", size, SIZES)
     wanted = [*tasks(targets, part or PARTS, sizes, variants)]
+    if not wanted:
+        raise AuraError(
+            f"no plans of these targets, parts and sizes: {LARGEST.size}² is only decoded, on h100 "
+            "and v5e-8, and without buckets; v5e-8 has no other size"
+        )
     content = _load(out, overwrite=overwrite)
     plans = content["plans"]
     for each in wanted:

@@ -121,6 +121,20 @@ def test_an_unknown_target_is_one_error():
         invoke(command.app, "--target", "v9")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--buckets", "--target", "v5e-8"),
+        ("--buckets", "--target", "h100", "--size", 4096),
+        ("--target", "v5e", "--size", 4096),
+    ],
+)
+def test_a_choice_without_programs_is_one_error(words: Sequence[object], tmp_path: Path):
+    with pytest.raises(AuraError, match="no plans of these targets, parts and sizes"):
+        invoke(command.app, *words, "--out", tmp_path / "plans.json")
+    assert not [*tmp_path.iterdir()]
+
+
 def planned(variant: str, **values: float | str | None) -> dict[str, Any]:
     task = planning.Task("v5e", "decode", Case(FULL, 512, 1, "bfloat16"), "plain")
     return task.key | {"variant": variant, "temporary_bytes": 1000} | values

@@ -163,7 +163,7 @@ def _cpu_plan(dtype: np.dtype, precision: Precision) -> Plan:
 
 
 def _tpu_plan(kind: str, dtype: np.dtype, shards: int) -> Plan:
-    """Plan for a TPU: as planned for a v5e, or with what is planned faster for a v6e."""
+    """Plan for a TPU: the fastest for a v5e, or for a v6e in both directions together."""
     is_v6e = kind == "TPU v6 lite"
     attend = pallas_if_large if is_v6e else pallas_attention
     return Plan(

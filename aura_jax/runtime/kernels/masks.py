@@ -21,7 +21,7 @@ from aura_jax.model.layers import Mask
 from aura_jax.runtime.kernels.upsample import TransposedUpsample
 from aura_jax.runtime.region import current
 
-WHOLE_BATCH = 8  # XLA:TPU leaves so many images, or more, in one piece
+WHOLE_BATCH = 8  # XLA:TPU cuts fewer images than these on a device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,18 +48,23 @@ class ConvolvedMasks(Masks):
 
     def valid(self, x: Float[Array, "b h w c"]) -> Mask:
         """Return which elements of an activation are valid."""
-        batch, channels = x.shape[0], x.shape[3]
+        channels = x.shape[3]
         is_input = channels < NORM_GROUPS  # an image or a latent, which comes from no convolution
-        if is_input or batch >= WHOLE_BATCH * self.shards:
+        if is_input or not self._is_cut(x):
             return super().valid(x)
-        return _same(_pixels(x), channels) > 0
+        return _repeated(_pixels(x), channels) > 0
 
     def follow(self, layer: Callable[[Array], Array], x: Array, y: Array) -> None:
         """Make the mask of y from that of x if the layer resizes as a convolution."""
+        if not self._is_cut(x):
+            return
         if y.shape[1] < x.shape[1]:
             current().convolved[y.shape[1:3]] = _halved(_pixels(x))
         elif isinstance(layer, TransposedUpsample):
             current().convolved[y.shape[1:3]] = _doubled(_pixels(x))
+
+    def _is_cut(self, x: Float[Array, "b h w c"]) -> bool:
+        return x.shape[0] < WHOLE_BATCH * self.shards
 
 
 REPEATED = Masks()
@@ -68,11 +73,11 @@ REPEATED = Masks()
 def _pixels(x: Float[Array, "b h w c"]) -> BFloat16[Array, "b h w 1"]:
     size, region = x.shape[1:3], current()
     if size not in region.convolved:
-        region.convolved[size] = _same(region.mask(*size).astype(jnp.bfloat16), 1)
+        region.convolved[size] = _repeated(region.mask(*size).astype(jnp.bfloat16), 1)
     return region.convolved[size]
 
 
-def _same(pixels: Float[Array, "b h w 1"], channels: int) -> Float[Array, "b h w {channels}"]:
+def _repeated(pixels: Float[Array, "b h w 1"], channels: int) -> Float[Array, "b h w {channels}"]:
     """Repeat a mask for channels."""
     kernel = jnp.zeros((1, 3, 1, channels), pixels.dtype).at[:, 1].set(1)
     return _convolve(pixels, kernel, padding=((0, 0), (1, 1)))
