@@ -86,8 +86,7 @@ def test_the_figure_shows_something_whatever_the_numbers():
     with Image.open(io.BytesIO(draw(document))) as image:
         assert image.format == "PNG"
         assert image.width > 1000
-        colors = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)
-    assert len(colors) > 100
+        assert image.convert("RGB").getcolors(100) is None, "at most 100 colors"
 
 
 def test_the_command_measures_photographs(
