@@ -145,7 +145,7 @@ def test_masked_layers_see_the_valid_part_alone(
 def test_a_tpu_convolves_masks_of_fewer_than_eight_images(
     batch: int, shards: int, channels: int
 ) -> None:
-    plan = device_plan(absent("tpu"), F32, "highest", shards)
+    plan = device_plan(absent("tpu"), F32, "highest", (shards, 1))
 
     def valid(x: jax.Array) -> jax.Array:
         sides = jnp.full(batch, 4)
@@ -154,6 +154,12 @@ def test_a_tpu_convolves_masks_of_fewer_than_eight_images(
 
     x = jax.ShapeDtypeStruct((batch, 8, 8, 32), F32)
     assert jax.eval_shape(valid, x).shape == (batch, 8, 8, channels)
+
+
+@pytest.mark.parametrize(("rows", "is_transposed"), [(1, True), (8, False)])
+def test_tpus_that_share_rows_upsample_as_the_model(rows: int, is_transposed: bool) -> None:
+    chosen = device_plan(absent("tpu"), BF16, "highest", (1, rows))
+    assert (chosen.upsample is not None) == is_transposed
 
 
 def rewritten_for(

@@ -3,14 +3,14 @@
 | | CPU | CUDA | TPU | TPU v6e | others |
 |---|---|---|---|---|---|
 | norms | behind barriers | plain | plain | plain | plain |
-| upsampling | 2×2 conv. | transposed conv. | the same below 1024 channels | plain | plain |
+| upsampling | 2×2 conv. | transposed conv. | transposed conv.² | plain | plain |
 | kernels stored | HWIO | OHWI | HWIO | HWIO | HWIO |
 | attention, half precision | chunks | cuDNN | Pallas¹ | Pallas¹ if large | chunks |
 | attention, float32 | chunks | chunks | chunks | chunks | chunks |
 | masks of padded images | repeated | repeated | convolved | convolved | repeated |
 | float32 at "fast" | Winograd | TF32 | 3 bfloat16 products | the same | JAX's "high" |
 
-¹ in bfloat16.
+¹ in bfloat16. ² below 1024 channels, unless devices share the rows of images.
 
 Each choice is the fastest by time (CPU) or by the plan of the platform's own compiler (CUDA, TPU),
 which `python -m benchmarks.plans` prints.
@@ -88,7 +88,7 @@ def plan_for(place: Placement, dtype: np.dtype, precision: Precision) -> Plan:
     Raises:
         AuraError: if the precision is unknown.
     """
-    plan = device_plan(place.device, dtype, precision, place.shards[0])
+    plan = device_plan(place.device, dtype, precision, place.shards)
     if place.mesh is None:
         return plan
     return dataclasses.replace(plan, attention=over_mesh(plan.attention, place.mesh))
@@ -111,8 +111,20 @@ def masked_plan(plan: Plan) -> Plan:
     )
 
 
-def device_plan(device: Any, dtype: np.dtype, precision: Precision, shards: int = 1) -> Plan:
-    """Choose the kernels for one device, which may be one of several that share a batch."""
+def device_plan(
+    device: Any, dtype: np.dtype, precision: Precision, shards: tuple[int, int] = (1, 1)
+) -> Plan:
+    """Choose the kernels for one device, which may be one of several.
+
+    Args:
+        device: the device, which may be a topology's.
+        dtype: the dtype to compute in.
+        precision: as `plan_for` takes it.
+        shards: the number of parts that the batch and the rows are split into.
+
+    Raises:
+        AuraError: if the precision is unknown.
+    """
     if precision not in PRECISIONS:
         raise AuraError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
     plan, capability = Plan(with_dtype), compute_capability(device)
@@ -162,15 +174,19 @@ def _cpu_plan(dtype: np.dtype, precision: Precision) -> Plan:
     )
 
 
-def _tpu_plan(kind: str, dtype: np.dtype, shards: int) -> Plan:
-    """Plan for a TPU: the fastest for a v5e, or for a v6e in both directions together."""
-    is_v6e = kind == "TPU v6 lite"
+def _tpu_plan(kind: str, dtype: np.dtype, shards: tuple[int, int]) -> Plan:
+    """Plan for a TPU: the fastest for a v5e, or for a v6e in both directions together.
+
+    Where devices share rows, the transposed convolution is planned to save no time, and to need
+    half again as much memory (4096² on eight v5e).
+    """
+    (batch, rows), is_v6e = shards, kind == "TPU v6 lite"
     attend = pallas_if_large if is_v6e else pallas_attention
     return Plan(
         with_dtype,
-        upsample=None if is_v6e else _transposed_if_narrow,
+        upsample=None if is_v6e or rows > 1 else _transposed_if_narrow,
         attention=attend if dtype == BFLOAT16 else attention,
-        masks=ConvolvedMasks(shards),
+        masks=ConvolvedMasks(batch),
     )
 
 
