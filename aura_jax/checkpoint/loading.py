@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -101,7 +102,8 @@ def build(
     model = blueprint(config, compute, cast or _stored_type(tensors))
     expected = in_layout(shapes_of(model), layout)
     arrays = read_exactly(stored, expected, NOUN, dtype=cast, problems=[*problems, *contradiction])
-    params = {n: jnp.asarray(a) for n, a in _in_flax(arrays, layout)}
+    # jnp.asarray would compile a program for each shape (jax 0.12).
+    params = {n: jax.device_put(a) for n, a in _in_flax(arrays, layout)}
     vae = merge(nnx.graphdef(model), params)
     vae.latent_stats = latent_stats
     return vae

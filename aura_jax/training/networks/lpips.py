@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Unpack
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
@@ -94,7 +95,7 @@ def load_perceptual(path: str | Path) -> Perceptual:
     networks = abstract_lpips() if heads else nnx.Dict(vgg=abstract_lpips().vgg)
     noun = "a file that `python -m convert.perceptual` wrote"
     arrays = read_exactly(stored, shapes_of(networks), noun, dtype=FLOAT32)
-    loaded = merge(nnx.graphdef(networks), {name: jnp.asarray(x) for name, x in arrays})
+    loaded = merge(nnx.graphdef(networks), {name: jax.device_put(x) for name, x in arrays})
     return Perceptual(loaded.vgg, loaded if isinstance(loaded, LPIPS) else None)
 
 
