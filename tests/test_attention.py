@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.experimental.pallas import tpu
 from jax.typing import DTypeLike
 
@@ -16,9 +17,13 @@ from aura_jax.runtime.kernels.attention import (
     deferred_attention,
     pallas_attention,
 )
-from aura_jax.runtime.plan import device_plan
+from aura_jax.runtime.plan import Plan, device_plan, masked_plan, with_dtype
+from aura_jax.runtime.region import Region
+from aura_jax.runtime.rewrite import rewritten
 from convert.tolerances import BF16_ROUNDINGS, FP32_PARITY
 from tests.absent_device import absent
+from tests.conftest import TINY_CONFIG
+from tests.random_models import random_vae
 
 F32, BF16 = np.dtype(np.float32), np.dtype(jnp.bfloat16)
 
@@ -111,10 +116,47 @@ def test_each_device_has_its_attention(
     assert chosen.attention is expected
 
 
-@pytest.mark.parametrize(("tokens", "has_kernel"), [(1024, False), (1025, True)])
-def test_a_v6e_uses_the_kernel_where_logits_are_large(tokens: int, has_kernel: bool) -> None:
-    """More than those of one image of 256² with the published model, whose heads are 16."""
+@pytest.mark.parametrize(
+    ("batch", "tokens", "kernels"),
+    [
+        (1, 1024, []),
+        (1, 1025, ["encoder"]),
+        (7, 5792, ["encoder"]),
+        (1, 5793, ["encoder", "decoder"]),
+        (8, 1024, ["encoder", "decoder"]),
+    ],
+)
+def test_a_v6e_uses_the_kernel_where_logits_are_large(
+    batch: int, tokens: int, kernels: list[str]
+) -> None:
+    """More than those of one image of 256² with the published model, whose heads are 16.
+
+    With fewer than eight images, in a decoder, more than those of 610² for each.
+    """
     chosen = device_plan(absent("tpu", kind="TPU v6 lite"), BF16, "highest")
-    q = jax.ShapeDtypeStruct((1, tokens, 16, HEAD_DIM), BF16)
-    traced = jax.make_jaxpr(lambda q: chosen.attention(q, q, q))(q)
-    assert ("pallas_call" in str(traced)) == has_kernel
+    model = nnx.eval_shape(lambda: rewritten(random_vae(TINY_CONFIG, BF16), BF16, chosen))
+    q = jax.ShapeDtypeStruct((batch, tokens, 16, HEAD_DIM), BF16)
+    found = []
+    for name in ("encoder", "decoder"):
+        attend = getattr(model, name).mid.attn_1.attention
+        if "pallas_call" in str(jax.make_jaxpr(lambda q, attend=attend: attend(q, q, q))(q)):
+            found.append(name)
+    assert found == kernels
+
+
+def test_both_networks_leave_out_the_padding() -> None:
+    seen = []
+
+    def noting(name: str) -> Attention:
+        def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, valid: jax.Array | None = None):
+            seen.append((name, None if valid is None else int(valid.sum())))
+            return q
+
+        return attend
+
+    plan = Plan(with_dtype, attention=noting("encoder"), decoder_attention=noting("decoder"))
+    q = jnp.zeros((1, 12, 1, HEAD_DIM))
+    with Region(jnp.array([2]), jnp.array([3]), (3, 4)).current():
+        for each in (masked_plan(plan), masked_plan(plan).for_decoder()):
+            each.attention(q, q, q)
+    assert seen == [("encoder", 6), ("decoder", 6)]

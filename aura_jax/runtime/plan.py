@@ -10,7 +10,8 @@
 | masks of padded images | repeated | repeated | convolved | convolved | repeated |
 | float32 at "fast" | Winograd | TF32 | 3 bfloat16 products | the same | JAX's "high" |
 
-¹ in bfloat16. ² below 1024 channels, unless devices share the rows of images.
+¹ in bfloat16; "large" is more in a decoder. ² below 1024 channels, unless devices share the rows
+of images.
 
 Each choice is the fastest by time (CPU) or by the plan of the platform's own compiler (CUDA, TPU),
 which `python -m benchmarks.plans` prints.
@@ -33,6 +34,7 @@ from aura_jax.runtime.kernels.attention import (
     over_mesh,
     pallas_attention,
     pallas_if_large,
+    pallas_if_larger,
 )
 from aura_jax.runtime.kernels.conv import OutputFirstConv
 from aura_jax.runtime.kernels.group_norm import FusedGroupNorm
@@ -63,6 +65,7 @@ class Plan:
         norm: makes a norm; None keeps the model's.
         upsample: makes an upsampling that computes in a dtype; None keeps the model's.
         attention: computes attention from queries, keys and values.
+        decoder_attention: the decoder's, if it has another.
         masks: tells the valid elements of activations, for `masked_plan`.
         matmul_precision: JAX's precision for float32 matrix products and convolutions.
         options: XLA's compiler options, which apply to this model's executables alone.
@@ -72,9 +75,23 @@ class Plan:
     norm: Callable[[GroupNorm], nnx.Module] | None = None
     upsample: Callable[[Upsample, np.dtype], nnx.Module] | None = None
     attention: Attention = attention
+    decoder_attention: Attention | None = None
     masks: Masks = REPEATED
     matmul_precision: MatmulPrecision = "highest"
     options: CompilerOptions | None = None
+
+    def with_attention(self, change: Callable[[Attention], Attention]) -> "Plan":
+        """Change the attention of both networks."""
+        decoders = self.decoder_attention
+        return dataclasses.replace(
+            self,
+            attention=change(self.attention),
+            decoder_attention=None if decoders is None else change(decoders),
+        )
+
+    def for_decoder(self) -> "Plan":
+        """Return the plan of the decoder's layers."""
+        return dataclasses.replace(self, attention=self.decoder_attention or self.attention)
 
 
 def plan_for(place: Placement, dtype: np.dtype, precision: Precision) -> Plan:
@@ -89,9 +106,8 @@ def plan_for(place: Placement, dtype: np.dtype, precision: Precision) -> Plan:
         AuraError: if the precision is unknown.
     """
     plan = device_plan(place.device, dtype, precision, place.shards)
-    if place.mesh is None:
-        return plan
-    return dataclasses.replace(plan, attention=over_mesh(plan.attention, place.mesh))
+    mesh = place.mesh
+    return plan if mesh is None else plan.with_attention(lambda attend: over_mesh(attend, mesh))
 
 
 def masked_plan(plan: Plan) -> Plan:
@@ -103,11 +119,10 @@ def masked_plan(plan: Plan) -> Plan:
 
     upsample = plan.upsample
     return dataclasses.replace(
-        plan,
+        plan.with_attention(masked),
         conv=conv,
         norm=lambda layer: MaskedNorm(layer if plan.norm is None else plan.norm(layer), plan.masks),
         upsample=None if upsample is None else lambda *layer: Masked(upsample(*layer), plan.masks),
-        attention=masked(plan.attention),
     )
 
 
@@ -175,17 +190,19 @@ def _cpu_plan(dtype: np.dtype, precision: Precision) -> Plan:
 
 
 def _tpu_plan(kind: str, dtype: np.dtype, shards: tuple[int, int]) -> Plan:
-    """Plan for a TPU: the fastest for a v5e, or for a v6e in both directions together.
+    """Plan for a TPU: the fastest for a v5e or a v6e.
 
     Where devices share rows, the transposed convolution is planned to save no time, and to need
     half again as much memory (4096² on eight v5e).
     """
     (batch, rows), is_v6e = shards, kind == "TPU v6 lite"
-    attend = pallas_if_large if is_v6e else pallas_attention
+    kernels = (pallas_if_large, pallas_if_larger) if is_v6e else (pallas_attention, None)
+    encoders, decoders = kernels if dtype == BFLOAT16 else (attention, None)
     return Plan(
         with_dtype,
         upsample=None if is_v6e or rows > 1 else _transposed_if_narrow,
-        attention=attend if dtype == BFLOAT16 else attention,
+        attention=encoders,
+        decoder_attention=decoders,
         masks=ConvolvedMasks(batch),
     )
 

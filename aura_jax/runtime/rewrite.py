@@ -19,7 +19,10 @@ def rewritten(vae: AuraEquiVAE, dtype: np.dtype, plan: Plan) -> AuraEquiVAE:
         dtype: the dtype to compute in and to keep the kernels in.
         plan: the replacements.
     """
-    return _rewrite(nnx.merge(*nnx.split(vae)), dtype, plan)
+    copy = nnx.merge(*nnx.split(vae))
+    copy.encoder = _rewrite(copy.encoder, dtype, plan)
+    copy.decoder = _rewrite(copy.decoder, dtype, plan.for_decoder())
+    return copy
 
 
 def abstract_rewritten(config: AuraConfig, dtype: np.dtype, plan: Plan) -> AuraEquiVAE:

@@ -10,11 +10,13 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from aura_jax.model.layers import Attention, attention
+from aura_jax.runtime.kernels.masks import WHOLE_BATCH
 
 # Tokens per step of the TPU kernel. The scores of a step, in float32, take 2 MB of the 16 MB of
 # vector memory of a v5e.
 QUERIES, KEYS, LANES = 1024, 512, 128
-SMALL_LOGITS = 2**26  # bytes in float32: those of one image of 256² with the published model
+# Bytes of logits in float32: with the published model those of one image of 256², and of 610².
+SMALL_LOGITS, LARGE_LOGITS = 2**26, 2**31
 
 
 def deferred_attention(
@@ -91,6 +93,24 @@ def pallas_if_large(
     batch, tokens, heads, _ = q.shape
     is_large = 4 * batch * heads * tokens * k.shape[1] > SMALL_LOGITS
     return (pallas_attention if is_large else attention)(q, k, v, valid=valid)
+
+
+def pallas_if_larger(
+    q: Float[Array, "b t n d"],
+    k: Float[Array, "b s n d"],
+    v: Float[Array, "b s n d"],
+    *,
+    valid: Bool[Array, "b s"] | None = None,
+) -> Float[Array, "b t n d"]:
+    """Compute `pallas_if_large` in a decoder, where few images need larger logits.
+
+    XLA:TPU cuts the rows of fewer than eight images into parts, but a decoder has too few layers
+    before its attention for that if a kernel follows. Whole, they lose more than the kernel saves.
+    """
+    batch, tokens, heads, _ = q.shape
+    is_small = 4 * heads * tokens * k.shape[1] <= LARGE_LOGITS
+    attend = attention if batch < WHOLE_BATCH and is_small else pallas_if_large
+    return attend(q, k, v, valid=valid)
 
 
 def over_mesh(attend: Attention, sharding: NamedSharding) -> Attention:
