@@ -14,7 +14,7 @@ NO_PYTHON = aura-jax needs Python 3.12 or newer with venv and ensurepip, but fin
 # .venv/runs is written last and holds the folder that the package was installed from. A .venv from
 # an interrupted installation, another folder or a Python that is too old or gone is made again.
 COMPLETE := $(shell { [ "$$(cat .venv/runs)" = '$(CURDIR)' ] && $(BIN)/python $(NEW_ENOUGH) \
-	&& $(BIN)/python -m pip --version; } >/dev/null 2>&1 && echo yes)
+	&& $(BIN)/python -m pip --version && $(BIN)/uv --version; } >/dev/null 2>&1 && echo yes)
 # Python compiles a module when it is first imported. pip would compile all 20,000 of PyTorch and the
 # others one after the other, for two minutes, and few of them are ever imported.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
