@@ -15,7 +15,8 @@ from aura_jax.runtime.kernels.masks import WHOLE_BATCH
 # Tokens per step of the TPU kernel. The scores of a step, in float32, take 2 MB of the 16 MB of
 # vector memory of a v5e.
 QUERIES, KEYS, LANES = 1024, 512, 128
-# Bytes of logits in float32: with the published model those of one image of 256², and of 610².
+# Bytes of logits in float32: with the published model those of one image of 256², and of 610². The
+# second is interpolated between plans of a v6e for single images of 256², 512² and 1024².
 SMALL_LOGITS, LARGE_LOGITS = 2**26, 2**31
 
 
