@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 import aura_jax
-from aura_jax.demo import server
 from aura_jax.demo.experiment import (
     Checkpoint,
     Outcome,
@@ -19,7 +18,6 @@ from aura_jax.demo.experiment import (
     read_photograph,
     try_flip,
 )
-from aura_jax.demo.page import build_page
 from aura_jax.images.options import Decoding
 from aura_jax.runtime.codec import Codec
 from aura_jax.symmetry import FLIPS
@@ -46,6 +44,10 @@ def demo_server(
     folder: Path, checkpoints: dict[str, Checkpoint], size: int = SIZE
 ) -> Iterator[str]:
     """Serve a page that keeps its files in `folder`, and yield its address."""
+    # Gradio takes 5 s to import, and every worker of pytest imports every test.
+    from aura_jax.demo import server
+    from aura_jax.demo.page import build_page
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder))
         patch.setattr(server, "MAX_BYTES", MAX_BYTES)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 from aura_jax import ImageError
 from aura_jax.latents.executors import RayExecutor, actor_places
@@ -32,6 +31,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """A local cluster of one node."""
+    import ray  # late, since every worker of pytest imports every test
+
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()

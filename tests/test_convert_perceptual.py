@@ -4,13 +4,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
-import lpips
 import numpy as np
 import pytest
 import torch
-import torchvision
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
@@ -22,6 +21,14 @@ from tests.conftest import ROOT
 
 type State = dict[str, torch.Tensor]
 
+# The convolutions among the features of torchvision's vgg16: channels in and out by index.
+# test_perceptual.py converts the features of torchvision itself, which takes 3 s to import.
+CONVOLUTIONS = {
+    **{0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 17: (256, 512)},
+    **dict.fromkeys((12, 14), (256, 256)),
+    **dict.fromkeys((19, 21, 24, 26, 28), (512, 512)),
+}
+
 
 def convert(*words: str | Path) -> str:
     return invoke(app, *words)
@@ -30,15 +37,12 @@ def convert(*words: str | Path) -> str:
 @pytest.fixture(scope="module")
 def state() -> State:
     """A state dict with torchvision's names and random values; its classifier is a stand-in."""
-    with torch.device("meta"):
-        shapes = torchvision.models.vgg16(weights=None).state_dict()
     generator = torch.Generator().manual_seed(0)
-    return {
-        name: torch.zeros(1)
-        if name.startswith("classifier.")
-        else torch.randn(shape.shape, generator=generator)
-        for name, shape in shapes.items()
-    }
+    state = {}
+    for index, (inputs, outputs) in sorted(CONVOLUTIONS.items()):
+        for name, shape in (("weight", (outputs, inputs, 3, 3)), ("bias", (outputs,))):
+            state[f"features.{index}.{name}"] = torch.randn(shape, generator=generator)
+    return {**state, "classifier.0.weight": torch.zeros(1), "classifier.0.bias": torch.zeros(1)}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +69,9 @@ def test_every_value_arrives(tmp_path: Path, state: State, heads: State, write: 
 
 
 def test_the_heads_that_the_lpips_package_brings(tmp_path: Path, state: State):
-    published = Path(lpips.__file__).parent / "weights" / "v0.1" / "vgg.pth"
+    package = find_spec("lpips")
+    assert package is not None
+    published = Path(str(package.origin)).parent / "weights" / "v0.1" / "vgg.pth"
     save_file(state, tmp_path / "vgg")
     convert(tmp_path / "vgg", tmp_path / "out", "--lpips", published)
     heads = [array for name, array in load_file(tmp_path / "out").items() if "heads" in name]

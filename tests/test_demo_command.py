@@ -14,8 +14,9 @@ import httpx
 import pytest
 
 from aura_jax import AuraError, CheckpointError
-from aura_jax.demo.server import HOST, listen
 from tests.corner_photo import WEIGHTS, command
+
+HOST = "127.0.0.1"
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_busy_port_is_named(temporary: Path):
-    with listen(0) as busy:
+    with socket.create_server((HOST, 0)) as busy:
         port = busy.getsockname()[1]
         message = (
             rf"^port {port}: cannot be used \(Address already in use\); give another with --port$"
@@ -56,7 +57,7 @@ def test_ctrl_c_stops_the_server_and_removes_its_files(
     number: signal.Signals, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Meanwhile it connects to nothing but this machine."""
-    with listen(0) as free:
+    with socket.create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
     places, kept = [], []
     connect = socket.socket.connect
