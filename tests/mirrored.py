@@ -1,8 +1,8 @@
 """Decoders that are exactly equivariant by construction, without training."""
 
-import jax.numpy as jnp
+import jax
+import numpy as np
 from flax import nnx
-from jaxtyping import Array
 
 from aura_jax import AuraEquiVAE
 from aura_jax.symmetry import (
@@ -20,16 +20,16 @@ def with_mirrored_decoder(vae: AuraEquiVAE) -> AuraEquiVAE:
     vae = nnx.clone(vae)
     for path, module in nnx.iter_modules(vae.decoder):
         if isinstance(module, nnx.Conv):
-            kernel = module.kernel[...].astype(jnp.float32)
+            kernel = np.asarray(module.kernel[...], np.float32)  # JAX would compile each shape
             signed = path == ("conv_in",)
             kernel = _average(kernel, 1, HORIZONTAL_SIGNS if signed else None)
             kernel = _average(kernel, 0, VERTICAL_SIGNS if signed else None)
-            module.kernel[...] = kernel
+            module.kernel[...] = jax.device_put(kernel)
     return vae
 
 
-def _average(kernel: Array, axis: int, negated: slice | None) -> Array:
-    mirrored = jnp.flip(kernel, axis)
+def _average(kernel: np.ndarray, axis: int, negated: slice | None) -> np.ndarray:
+    mirrored = np.flip(kernel, axis).copy()
     if negated is not None:
-        mirrored = mirrored.at[:, :, negated].multiply(-1)
+        mirrored[:, :, negated] *= -1
     return (kernel + mirrored) / 2
