@@ -68,8 +68,10 @@ class WinogradConv(nnx.Module):
         kernel = conv.kernel[...].astype(jnp.float32)
         with jax.default_matmul_precision("highest"):
             transformed = jnp.einsum("ia,jb,abco->ijco", g, g, kernel)
-        # Separate arrays, since a slice of one array would be copied before each product.
-        self.kernels = nnx.List([nnx.Param(k) for k in transformed.reshape(-1, *kernel.shape[2:])])
+        # Separate arrays, since a slice of one array would be copied before each product. Taken one
+        # by one: iterating over the array would compile a program of 36 outputs (jax 0.12).
+        places = np.ndindex(WINDOW, WINDOW)
+        self.kernels = nnx.List([nnx.Param(transformed[place]) for place in places])
         self.bias = conv.bias
 
     def __call__(self, x: Float[Array, "b h w cin"]) -> Float[Array, "b h w cout"]:
