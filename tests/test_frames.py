@@ -98,7 +98,7 @@ def test_codec(averaged: AuraEquiVAE) -> None:
 
 
 def test_images_are_cut_to_whole_latents_first(averaged: AuraEquiVAE) -> None:
-    x = photographs(1, 11, 15)
+    x = photographs(h=11, w=15)
     z = aura_jax.encode(averaged, x)
     assert (z == aura_jax.encode(averaged, x[:, :10, :14])).all()
 
