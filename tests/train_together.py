@@ -1,6 +1,6 @@
-"""python -m tests.train_together OUT [COORDINATOR]: train on all devices of all processes.
+"""python -m tests.train_together OUT COORDINATOR: train on all devices of all processes.
 
-OUT holds the model to start from and, for several processes, images.
+OUT holds the model to start from, and images.
 """
 
 import sys
@@ -15,21 +15,19 @@ import aura_jax
 from aura_jax.dtypes import FLOAT32
 from aura_jax.training import Every, RunSpec, Trainer, join, open_run
 from tests.photo_folder import random_crops
-from tests.recipes import PLAIN
+from tests.recipes import PLAIN, with_
 
 START = "start.safetensors"  # Flax's initializers would compile in every process
 STEPS = 3  # the rate of the first is 0, so only the third shows an update of the parameters
+STOP, RUN = 2, with_(steps=4)  # every step waits for the other process, which costs much time
 ((_, BATCH),) = PLAIN.crops
 
 
-def main(out: str, coordinator: str | None = None) -> None:
-    """Write the results of a few steps and, for several processes, of an interrupted run."""
-    if coordinator is not None:
-        join(coordinator)
+def main(out: str, coordinator: str) -> None:
+    """Write the results of a few steps and of an interrupted run."""
+    join(coordinator)
     trainer = Trainer(PLAIN, aura_jax.load(Path(out) / START, dtype=FLOAT32))
-    results = first_steps(trainer)
-    if coordinator is not None:
-        results |= interrupted_run(Path(out), trainer)
+    results = first_steps(trainer) | interrupted_run(Path(out), trainer)
     if jax.process_index() == 0:
         np.savez(Path(out) / "results.npz", **results)
 
@@ -53,11 +51,12 @@ def first_steps(trainer: Trainer) -> dict[str, Any]:
 
 def interrupted_run(folder: Path, trainer: Trainer) -> dict[str, Any]:
     """Stop a run after two steps by one process alone, then resume it and train to the end."""
-    spec = RunSpec(data=str(folder / "photos"), recipe=PLAIN, init=str(folder / START))
+    spec = RunSpec(data=str(folder / "photos"), recipe=RUN, init=str(folder / START))
+    trainer.recipe = RUN  # ends earlier, with the step that is already compiled
     finished, first = [], []
-    for limit in (2, PLAIN.steps + 1):
+    for limit in (STOP, RUN.steps + 1):
         run, seen = open_run(spec, folder / "run", every=Every(record=1, plot=100)), []
-        run.trainer = trainer  # equal to the run's own trainer, and already compiled
+        run.trainer = trainer
         state = run.resume()
         first.append(int(state.step))
 
