@@ -65,11 +65,12 @@ def test_killed_run_continues_as_if_it_had_not_been(
     """Killed while it writes its second checkpoint, so that it must resume from the first."""
     replace_networks(monkeypatch.setattr)
     workdir, whole = Workdir(out), Workdir(tmp_path / "whole")
-    assert train(paths, whole.path).exit_code == 0
+    at_the_end = ("--save-every", "100")  # saving takes longer than the steps
+    assert train(paths, whole.path, *at_the_end).exit_code == 0
     with in_process(paths, out) as process:
         wait_for(lambda: checkpoints_of(workdir), process)
         wait_for(lambda: [*workdir.checkpoints.glob("*tmp*")], process)
-    resumed = train(paths, out)
+    resumed = train(paths, out, *at_the_end)
     assert resumed.exit_code == 0
     assert re.search(r"training from step (8|16) to 20", resumed.output)
     assert metrics(workdir) == metrics(whole)
