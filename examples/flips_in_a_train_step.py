@@ -37,10 +37,10 @@ def train_step(weights: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array
     return weights - RATE * grads, value
 
 
-weights = jnp.zeros((16, 3))
+weights, key = jnp.zeros((16, 3)), jax.random.key(0)
 losses = []
-for key in jax.random.split(jax.random.key(0), STEPS):
-    weights, value = train_step(weights, key)
+for step in range(STEPS):
+    weights, value = train_step(weights, jax.random.fold_in(key, step))
     losses.append(float(value))
 print(f"mean squared error of the colors: {losses[0]:.3f} -> {losses[-1]:.3f}")
 assert losses[-1] < losses[0]
