@@ -65,7 +65,7 @@ def test_encoder_of_one_level_starts_equivariant(vae_to_train: AuraEquiVAE) -> N
 
 
 def test_variance_of_kernels_stays(plain: AuraEquiVAE, started: AuraEquiVAE) -> None:
-    before, after = split(plain)[1], split(started)[1]
+    before, after = (jax.tree.map(np.asarray, split(each)[1]) for each in (plain, started))
     assert before.keys() == after.keys()
     for name in before:
         ratio = np.std(after[name]) / max(np.std(before[name]), 1e-9)
