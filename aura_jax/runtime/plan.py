@@ -119,7 +119,7 @@ def masked_plan(plan: Plan) -> Plan:
 
     upsample = plan.upsample
     return dataclasses.replace(
-        plan.with_attention(masked),
+        plan.with_attention(lambda attend: masked(attend, plan.masks)),
         conv=conv,
         norm=lambda layer: MaskedNorm(layer if plan.norm is None else plan.norm(layer), plan.masks),
         upsample=None if upsample is None else lambda *layer: Masked(upsample(*layer), plan.masks),

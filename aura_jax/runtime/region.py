@@ -31,6 +31,7 @@ class Region:
         lefts: the first valid column of each image; by default the first of all.
         convolved: the masks of pixels that convolutions made, by height and width: see
             `aura_jax.runtime.kernels.masks`.
+        repeated: these masks, repeated for the most channels that were asked for.
     """
 
     heights: Int[Array, " b"]
@@ -39,6 +40,7 @@ class Region:
     tops: Int[Array, " b"] | None = None
     lefts: Int[Array, " b"] | None = None
     convolved: dict[tuple[int, ...], Array] = dataclasses.field(default_factory=dict)
+    repeated: dict[tuple[int, ...], Array] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def marked(cls, rows: Bool[Array, "b h"], columns: Bool[Array, "b w"]) -> "Region":
@@ -79,10 +81,13 @@ class Region:
 
     def tokens(self, count: int) -> Bool[Array, "b t"]:
         """Return which of the pixels are valid where they are tokens, in the order of rows."""
+        return self.mask(*self.size(count)).reshape(-1, count)
+
+    def size(self, count: int) -> tuple[int, int]:
+        """Return the height and width of padded activations that have this many pixels."""
         height, width = self.full
-        # The number of tokens is that of pixels, times or divided by the square of the scale.
         scale = math.isqrt(height * width // count)
-        return self.mask(height // scale, width // scale).reshape(-1, count)
+        return height // scale, width // scale
 
 
 def _valid(

@@ -36,11 +36,12 @@ class MaskedNorm(nnx.Module):
         return self.norm(x, where=self.masks.valid(x))
 
 
-def masked(attend: Attention) -> Attention:
+def masked(attend: Attention, masks: Masks) -> Attention:
     """Leave keys outside the valid part out of attention."""
 
     def attend_to_valid(q: Array, k: Array, v: Array, *, valid: Array | None = None) -> Array:
         assert valid is None
+        masks.renew(k.shape[1])
         return attend(q, k, v, valid=current().tokens(k.shape[1]))
 
     return attend_to_valid

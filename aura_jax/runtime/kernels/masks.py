@@ -5,7 +5,8 @@ carries this from layer to layer through whatever comes from convolutions, but n
 that is repeated for channels: around each it would join and cut the parts again, and a program
 would take twice as long. There masks are the results of convolutions too. Along the width their
 windows are those of the model's convolutions, so that the parts are; along the height the smallest
-windows do.
+windows do. A decoder's layers are cut after its attention and not before it, so the two share no
+masks.
 """
 
 import dataclasses
@@ -35,6 +36,9 @@ class Masks:
     def follow(self, layer: Callable[[Array], Array], x: Array, y: Array) -> None:
         """Note that a layer turned x into y, whose size may be another."""
 
+    def renew(self, tokens: int) -> None:
+        """Share no mask between the layers before and after a decoder's attention."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ConvolvedMasks(Masks):
@@ -48,11 +52,14 @@ class ConvolvedMasks(Masks):
 
     def valid(self, x: Float[Array, "b h w c"]) -> Mask:
         """Return which elements of an activation are valid."""
-        channels = x.shape[3]
+        size, channels, repeated = x.shape[1:3], x.shape[3], current().repeated
         is_input = channels < NORM_GROUPS  # an image or a latent, which comes from no convolution
         if is_input or not self._is_cut(x):
             return super().valid(x)
-        return _repeated(_pixels(x), channels) > 0
+        # Cutting a mask from a wider one costs less than making it.
+        if size not in repeated or repeated[size].shape[3] < channels:
+            repeated[size] = _repeated(_pixels(x), channels) > 0
+        return repeated[size][..., :channels]
 
     def follow(self, layer: Callable[[Array], Array], x: Array, y: Array) -> None:
         """Make the mask of y from that of x if the layer resizes as a convolution."""
@@ -62,6 +69,15 @@ class ConvolvedMasks(Masks):
             current().convolved[y.shape[1:3]] = _halved(_pixels(x))
         elif isinstance(layer, TransposedUpsample):
             current().convolved[y.shape[1:3]] = _doubled(_pixels(x))
+
+    def renew(self, tokens: int) -> None:
+        """Share no mask between the layers before and after a decoder's attention."""
+        region = current()
+        size = region.size(tokens)
+        in_decoder = size == region.full  # the latents' size; an encoder attends to a smaller one
+        if in_decoder and size in region.repeated:
+            del region.repeated[size]
+            region.convolved[size] = _repeated(region.convolved[size], 1)
 
     def _is_cut(self, x: Float[Array, "b h w c"]) -> bool:
         return x.shape[0] < WHOLE_BATCH * self.shards
