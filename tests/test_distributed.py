@@ -1,4 +1,4 @@
-"""Several devices of several processes train as one device does; processes stop together."""
+"""Several devices and several processes train as one device does; processes stop together."""
 
 import json
 import socket
@@ -21,12 +21,13 @@ from tests.recipes import PLAIN
 from tests.train_together import RUN, START, STOP, first_steps
 
 
-def train(folder: Path, *coordinators: str) -> Path:
-    """The results of processes that train together, with two devices each."""
-    environment = quick_environment(devices=2)
+def train(folder: Path, *coordinators: str, devices: int = 1) -> Path:
+    """The results of processes that train together."""
+    environment = quick_environment(devices)
     command = [sys.executable, "-m", "tests.train_together", str(folder)]
     processes = [
-        subprocess.Popen([*command, each], cwd=ROOT, env=environment) for each in coordinators
+        subprocess.Popen([*command, *filter(None, [each])], cwd=ROOT, env=environment)
+        for each in coordinators
     ]
     try:
         assert {process.wait(timeout=300) for process in processes} == {0}
@@ -52,9 +53,9 @@ def expected(vae_to_train: AuraEquiVAE) -> dict[str, Any]:
     return first_steps(Trainer(PLAIN, vae_to_train))
 
 
-def check_equal(results: Path, expected: dict[str, Any]) -> None:
+def check_equal(results: Path, expected: dict[str, Any], devices: int) -> None:
     with np.load(results) as result:
-        assert (int(result["devices"]), expected["devices"]) == (4, 1)
+        assert (int(result["devices"]), expected["devices"]) == (devices, 1)
         np.testing.assert_allclose(result["losses"], expected["losses"], rtol=SUM_ORDER)
         names = [name for name in expected if name.startswith("gradient")]
         errors = [np.linalg.norm(result[name] - expected[name]) for name in names]
@@ -64,13 +65,17 @@ def check_equal(results: Path, expected: dict[str, Any]) -> None:
     assert np.linalg.norm(errors) < SUM_ORDER * np.linalg.norm(sizes)
 
 
-def test_two_processes_of_two_devices_do_what_one_does_and_stop_together(
+def test_eight_devices_do_what_one_does(expected: dict[str, Any], folder: Path) -> None:
+    check_equal(train(folder, "", devices=8), expected, 8)
+
+
+def test_two_processes_do_what_one_does_and_stop_together(
     expected: dict[str, Any], folder: Path
 ) -> None:
     """One of them is interrupted after two steps; both save, and both resume."""
     address = free_address()
     results = train(folder, f"{address},2,0", f"{address},2,1")
-    check_equal(results, expected)
+    check_equal(results, expected, 2)
     with np.load(results) as result:
         assert result["finished"].tolist() == [False, True]
         assert result["first"].tolist() == [0, STOP]

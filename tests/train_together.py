@@ -1,6 +1,6 @@
-"""python -m tests.train_together OUT COORDINATOR: train on all devices of all processes.
+"""python -m tests.train_together OUT [COORDINATOR]: train on all devices of all processes.
 
-OUT holds the model to start from, and images.
+OUT holds the model to start from and, for several processes, images.
 """
 
 import sys
@@ -23,11 +23,14 @@ STOP, RUN = 2, with_(steps=4)  # every step waits for the other process, which c
 ((_, BATCH),) = PLAIN.crops
 
 
-def main(out: str, coordinator: str) -> None:
-    """Write the results of a few steps and of an interrupted run."""
-    join(coordinator)
+def main(out: str, coordinator: str | None = None) -> None:
+    """Write the results of a few steps and, for several processes, of an interrupted run."""
+    if coordinator is not None:
+        join(coordinator)
     trainer = Trainer(PLAIN, aura_jax.load(Path(out) / START, dtype=FLOAT32))
-    results = first_steps(trainer) | interrupted_run(Path(out), trainer)
+    results = first_steps(trainer)
+    if coordinator is not None:
+        results |= interrupted_run(Path(out), trainer)
     if jax.process_index() == 0:
         np.savez(Path(out) / "results.npz", **results)
 
