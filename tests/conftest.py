@@ -26,6 +26,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # time of all tests.
 gc.set_threshold(100_000, 20, 20)
 
+
+def pytest_collection_finish() -> None:
+    """Leave out what the imports of all tests have made."""
+    gc.freeze()
+
+
 # Under nohup, or in a background job of a script, SIGINT is ignored here and in all child
 # processes, so those that tests interrupt would never end.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

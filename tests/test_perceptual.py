@@ -3,14 +3,13 @@
 import copy
 import re
 import warnings
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
-import lpips
 import numpy as np
 import pytest
 import torch
-import torchvision
 from flax import nnx
 
 from aura_jax import AuraEquiVAE
@@ -27,13 +26,18 @@ from tests.commands import invoke
 from tests.photo_folder import random_crops
 from tests.random_models import random_lpips
 
+if TYPE_CHECKING:
+    import lpips
+
 SIZE = (16, 27)  # the smallest side, and one that is odd in every stage
 RELUS = (3, 8, 15, 22, 29)  # the last of each stage among torchvision's features
 
 
 @pytest.fixture(scope="module")
-def reference() -> lpips.LPIPS:
+def reference() -> "lpips.LPIPS":
     """The lpips package's network with random convolutions and random heads of 0 or more."""
+    import lpips  # late, since every worker of pytest imports every test, and this takes 3 s
+
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
@@ -47,8 +51,10 @@ def reference() -> lpips.LPIPS:
 
 
 @pytest.fixture(scope="module")
-def features(reference: lpips.LPIPS) -> torch.nn.Sequential:
+def features(reference: "lpips.LPIPS") -> torch.nn.Sequential:
     """Return the same convolutions in the form of torchvision's vgg16."""
+    import torchvision  # late, as lpips
+
     with torch.device("meta"):
         features = torchvision.models.vgg16(weights=None).features
     assert isinstance(features, torch.nn.Sequential)
@@ -59,7 +65,9 @@ def features(reference: lpips.LPIPS) -> torch.nn.Sequential:
 
 @pytest.fixture(scope="module")
 def network(
-    reference: lpips.LPIPS, features: torch.nn.Sequential, tmp_path_factory: pytest.TempPathFactory
+    reference: "lpips.LPIPS",
+    features: torch.nn.Sequential,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> LPIPS:
     """Our network with the weights of these, through their files."""
     folder = tmp_path_factory.mktemp("perceptual")
@@ -122,9 +130,11 @@ def dimmed(network: LPIPS, factor: float) -> LPIPS:
 
 
 def test_activations_are_torchvisions(network: LPIPS, features: torch.nn.Sequential):
+    from torchvision.transforms import Normalize  # late, as lpips
+
     x = images(0)
     mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, for [0, 1]
-    h = torchvision.transforms.Normalize(mean, deviation)((nchw(x) + 1) / 2)
+    h = Normalize(mean, deviation)((nchw(x) + 1) / 2)
     expected = []
     for index, layer in enumerate(features.double()[:30]):
         h = layer(h)
@@ -136,7 +146,7 @@ def test_activations_are_torchvisions(network: LPIPS, features: torch.nn.Sequent
 
 
 def test_distances_and_gradients_are_those_of_the_lpips_package(
-    network: LPIPS, reference: lpips.LPIPS
+    network: LPIPS, reference: "lpips.LPIPS"
 ):
     x, y = images(1), images(2)
     torch_x = nchw(x).requires_grad_()
@@ -162,7 +172,7 @@ class NegativeCodec:
 
 def test_evaluations_have_the_distances_of_the_lpips_package(
     network: LPIPS,
-    reference: lpips.LPIPS,
+    reference: "lpips.LPIPS",
     tiny_vae: AuraEquiVAE,
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -175,7 +185,9 @@ def test_evaluations_have_the_distances_of_the_lpips_package(
     assert scores.reconstruction.lpips == pytest.approx(expected, rel=FP32_PARITY)
 
 
-def test_faint_features_are_divided_as_in_the_lpips_package(network: LPIPS, reference: lpips.LPIPS):
+def test_faint_features_are_divided_as_in_the_lpips_package(
+    network: LPIPS, reference: "lpips.LPIPS"
+):
     """Where norms are about the epsilon, its value and its place show."""
     x, y = images(1), images(2)
     faint = copy.deepcopy(reference).double()
