@@ -1,4 +1,4 @@
-"""The masks that a TPU convolves, from layer to layer; test_rewrites.py has single layers."""
+"""The masks of a TPU, from layer to layer; test_rewrites.py has single layers."""
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,16 @@ def layers() -> nnx.Sequential:
         ResnetBlock(64, 32, **options),
         ResnetBlock(32, 96, **options),
     )
+
+
+def test_the_places_of_elements_tell_which_pixels_are_valid() -> None:
+    whole = Region(jnp.array([8, 3, 0]), jnp.array([5, 16, 0]), (8, 16))
+    for region in (whole, whole.framed(2)):
+        for height, width in ((8, 16), (4, 8), (16, 32)):
+            pixels = np.asarray(region.mask(height, width))
+            repeated = pixels.repeat(3, axis=3)
+            assert 0 < repeated.mean() < 1
+            np.testing.assert_array_equal(region.elements(height, width, 3), repeated)
 
 
 def test_layers_of_a_tpu_see_the_valid_part_alone() -> None:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from contextvars import ContextVar
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
@@ -75,9 +76,21 @@ class Region:
 
         Downsampling turns n pixels into floor(n / 2), upsampling into 2n.
         """
-        rows = _valid(height, self.full[0], self.heights, self.tops)
-        columns = _valid(width, self.full[1], self.widths, self.lefts)
+        rows = _valid(jnp.arange(height)[None], height, self.full[0], self.heights, self.tops)
+        columns = _valid(jnp.arange(width)[None], width, self.full[1], self.widths, self.lefts)
         return (rows[:, :, None] & columns[:, None])[..., None]
+
+    def elements(
+        self, height: int, width: int, channels: int
+    ) -> Bool[Array, "b {height} {width} {channels}"]:
+        """Return what `mask` does for each channel, from the row and the column of each element."""
+        rows, columns = (
+            jax.lax.broadcasted_iota(jnp.int32, (1, height, width, channels), axis)
+            for axis in (1, 2)
+        )
+        return _valid(rows, height, self.full[0], self.heights, self.tops) & _valid(
+            columns, width, self.full[1], self.widths, self.lefts
+        )
 
     def tokens(self, count: int) -> Bool[Array, "b t"]:
         """Return which of the pixels are valid where they are tokens, in the order of rows."""
@@ -91,15 +104,19 @@ class Region:
 
 
 def _valid(
-    side: int, full: int, counts: Int[Array, " b"], starts: Int[Array, " b"] | None
-) -> Bool[Array, "b {side}"]:
-    """Return which of the rows or columns are valid where `full` of them are `side`."""
-    places = jnp.arange(side)[None]
+    places: Int[Array, "1 ..."],
+    side: int,
+    full: int,
+    counts: Int[Array, " b"],
+    starts: Int[Array, " b"] | None,
+) -> Bool[Array, "b ..."]:
+    """Return which places are in valid rows, or columns, where `full` of them are `side`."""
+    each = (slice(None), *(None for _ in places.shape[1:]))
     # At least one, so that images of no pixels, which pad a batch, have finite means.
-    valid = jnp.maximum(counts * side // full, 1)[:, None]
+    valid = jnp.maximum(counts * side // full, 1)[each]
     if starts is None:
         return places < valid
-    places -= (starts * side // full)[:, None]
+    places -= (starts * side // full)[each]
     return (places >= 0) & (places < valid)
 
 

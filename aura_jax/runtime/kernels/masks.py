@@ -1,12 +1,15 @@
 """Which elements of the activations of padded images are valid, told so that compilers can fuse it.
 
 XLA:TPU (libtpu 0.0.50) cuts the rows of a few images in parts and computes them as a batch. It
-carries this from layer to layer through whatever comes from convolutions, but not through a mask
-that is repeated for channels: around each it would join and cut the parts again, and a program
-would take twice as long. There masks are the results of convolutions too. Along the width their
-windows are those of the model's convolutions, so that the parts are; along the height the smallest
-windows do. A decoder's layers are cut after its attention and not before it, so the two share no
-masks.
+carries this from layer to layer through whatever comes from convolutions, but not through other
+masks: around each it would join and cut the parts again, and a program would take twice as long.
+There masks are the results of convolutions too. Along the width their windows are those of the
+model's convolutions, so that the parts are; along the height the smallest windows do. A decoder's
+layers are cut after its attention and not before it, so the two share no masks.
+
+More images are not cut. Their masks tell it from each element's row and column, which XLA:TPU fuses
+with a convolution; it does not fuse the repetition of a mask of pixels for channels, and would take
+1.8 times as long on a v6e. XLA:GPU moves fewer bytes for the latter.
 """
 
 import dataclasses
@@ -42,7 +45,7 @@ class Masks:
 
 @dataclasses.dataclass(frozen=True)
 class ConvolvedMasks(Masks):
-    """Masks that convolutions make, of the kind that made the activations.
+    """Masks that convolutions make, of the kind that made the activations, if XLA:TPU cuts these.
 
     Attributes:
         shards: the number of parts in which devices share a batch.
@@ -53,8 +56,9 @@ class ConvolvedMasks(Masks):
     def valid(self, x: Float[Array, "b h w c"]) -> Mask:
         """Return which elements of an activation are valid."""
         size, channels, repeated = x.shape[1:3], x.shape[3], current().repeated
-        is_input = channels < NORM_GROUPS  # an image or a latent, which comes from no convolution
-        if is_input or not self._is_cut(x):
+        if not self._is_cut(x):
+            return current().elements(*x.shape[1:])
+        if channels < NORM_GROUPS:  # an image or a latent, which comes from no convolution
             return super().valid(x)
         # Cutting a mask from a wider one costs less than making it.
         if size not in repeated or repeated[size].shape[3] < channels:
