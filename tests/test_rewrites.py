@@ -156,6 +156,7 @@ def test_a_tpu_convolves_masks_of_fewer_than_eight_images(
             return plan.masks.valid(x)
 
     x = jax.ShapeDtypeStruct((batch, 8, 8, 32), F32)
+    assert jax.eval_shape(valid, x).shape == x.shape  # of no pixels that are repeated for channels
     assert ("conv_general_dilated" in str(jax.make_jaxpr(valid)(x))) == is_convolved
 
 

@@ -11,7 +11,7 @@
 | float32 at "fast" | Winograd | TF32 | 3 bfloat16 products | the same | JAX's "high" |
 
 ¹ in bfloat16; "large" is more in a decoder. ² below 1024 channels, unless devices share the rows
-of images. ³ of fewer than eight images; of more, from the place of each element.
+of images. ³ of fewer than eight images; of others from the place of each element.
 
 Each choice is the fastest by time (CPU) or by the plan of the platform's own compiler (CUDA, TPU),
 which `python -m benchmarks.plans` prints.

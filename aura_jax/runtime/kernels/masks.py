@@ -7,9 +7,9 @@ There masks are the results of convolutions too. Along the width their windows a
 model's convolutions, so that the parts are; along the height the smallest windows do. A decoder's
 layers are cut after its attention and not before it, so the two share no masks.
 
-More images are not cut. Their masks tell it from each element's row and column, which XLA:TPU fuses
-with a convolution; it does not fuse the repetition of a mask of pixels for channels, and would take
-1.8 times as long on a v6e. XLA:GPU moves fewer bytes for the latter.
+Eight images or more are not cut. Their masks tell it from each element's row and column, which
+XLA:TPU fuses with a convolution; it does not fuse the repetition of a mask of pixels for channels,
+and would take 1.8 times as long on a v6e. XLA:GPU moves fewer bytes for the latter.
 """
 
 import dataclasses
